@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `strictmail serve` prints once it is ready: what listens where, and how to use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from strictmail.runtime.options import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from strictmail.runtime.config import Config, ListenerConfig
+
+
+def banner_lines(config: Config, listening: Mapping[str, str], *, validates: bool) -> Iterator[str]:
+    """Say what listens where, what to put into the MTA, and how to ask.
+
+    Args:
+        config: As in force.
+        listening: Listener name -> where it really listens.
+        validates: Whether DANE is available.
+    """
+    yield "strictmail is ready."
+    yield ""
+    for listener in config.listeners:
+        observing = ", only observing" if listener.observe else ""
+        yield f"  {listener.name}: {listening[listener.name]} ({listener.dialect}{observing})"
+    if config.http.listen is not None:
+        yield f"  http: {config.http.listen} (/v1/decision/DOMAIN, /metrics, /readyz)"
+    yield f"  policies: {config.policies_path}"
+    state = "available" if validates else "off: the resolver does not validate (strictmail doctor)"
+    yield f"  DANE: {state}"
+    for listener in config.listeners:
+        yield ""
+        yield from mta_lines(listener, listening[listener.name])
+    yield ""
+    yield "Ask it a question:"
+    yield f"  {ask_command(config)}"
+
+
+def mta_lines(listener: ListenerConfig, where: str) -> Iterator[str]:
+    """The lines for the MTA's configuration that fit a listener."""
+    if listener.dialect in (Dialect.POSTFIX, Dialect.POSTFIX_TLSRPT):
+        yield "In Postfix's main.cf, then `postfix reload`:"
+        yield f"  smtp_tls_security_level = {postfix_level(listener)}"
+        yield f"  smtp_tls_policy_maps = socketmap:{where}:strictmail"
+        yield "  smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt"
+        if listener.dane:
+            yield "  smtp_dns_support_level = dnssec"
+            yield "  smtp_tls_dane_insecure_mx_policy = dane"
+    elif listener.dialect is Dialect.SENDMAIL:
+        host, _, port = where.removeprefix("inet:").rpartition(":")
+        yield "In sendmail.mc, then rebuild sendmail.cf:"
+        yield f"  FEATURE(`sts', `socket -d5 -T<TMPF> inet:{port}@{host}')dnl"
+    else:
+        yield f"In Exim's configuration, see docs/exim.md; the socket is {where}."
+
+
+def postfix_level(listener: ListenerConfig) -> str:
+    """Postfix's word for a listener's default level."""
+    return str(listener.default_level)
+
+
+def ask_command(config: Config) -> str:
+    """A command that asks the daemon a question."""
+    extra = ""
+    if config.origins.get("state_directory") == "--state-directory":
+        extra = f" --state-directory {config.state_directory}"
+    elif config.path:
+        extra = f" --config {config.path}"
+    return f"{program()} query{extra} example.com"
+
+
+def program() -> str:
+    """How this program is called from here."""
+    if shutil.which("strictmail"):
+        return "strictmail"
+    return os.path.relpath(sys.argv[0])

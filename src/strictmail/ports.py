@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The world as the roles see it: one Protocol for each thing that is not a value.
+
+Every port has a real adapter in `net`, `store` or `runtime`, and a fake in `net.fakes`; the same
+contract tests run against both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from strictmail.core.dnsvalues import Answer, RecordType
+    from strictmail.core.sts.lifecycle import PolicyEntry
+    from strictmail.core.sts.values import FetchedPolicy, FetchFailure
+    from strictmail.core.overrides import Override
+
+
+class Clock(Protocol):
+    """Time as an argument."""
+
+    def now(self) -> datetime:
+        """The wall clock: aware, UTC. May jump in either direction."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, from an arbitrary start."""
+        ...
+
+
+class Rng(Protocol):
+    """Chance as an argument (`random.Random` fits)."""
+
+    def random(self) -> float:
+        """A float in [0, 1)."""
+        ...
+
+    def uniform(self, a: float, b: float) -> float:
+        """A float between a and b."""
+        ...
+
+
+class Resolver(Protocol):
+    """DNS questions to a validating resolver."""
+
+    @property
+    def validates(self) -> bool:
+        """Whether its AD bit can be trusted at all; False switches DANE off."""
+        ...
+
+    async def lookup(self, name: str, rdtype: RecordType) -> Answer:
+        """Look a name up, following aliases. Never raises for a DNS outcome.
+
+        Args:
+            name: A-label form, no trailing dot.
+            rdtype: What to ask for.
+        """
+        ...
+
+
+class PolicyFetcher(Protocol):
+    """The HTTPS side of policy discovery."""
+
+    async def fetch(self, policy_domain: str) -> FetchedPolicy | FetchFailure:
+        """Fetch and parse the policy of a domain, as RFC 8461 §3.3 wants it. Never raises.
+
+        Bounded in time, size and memory whatever the server does.
+        """
+        ...
+
+
+class PolicyStore(Protocol):
+    """Cached policies and overrides on disk. Synchronous: call it from a worker thread
+    unless the call is documented as cheap.
+
+    Every method raises StoreUnavailableError when the disk does not play along; the caller
+    keeps answering from memory and says so.
+    """
+
+    def load(self, policy_domain: str) -> PolicyEntry | None:
+        """Read one entry by its primary key (some 10 µs: may be called from the loop)."""
+        ...
+
+    def save(self, entries: Iterable[PolicyEntry]) -> None:
+        """Insert or replace, in one transaction."""
+        ...
+
+    def touch(self, asked: Iterable[tuple[str, datetime]]) -> None:
+        """Note when domains were last asked for, in one transaction."""
+        ...
+
+    def remove(self, policy_domains: Iterable[str]) -> int:
+        """Delete; the number of entries that existed."""
+        ...
+
+    def due(self, now: datetime, limit: int) -> list[PolicyEntry]:
+        """Entries whose `refresh_at` has come, earliest first."""
+        ...
+
+    def failing(self, now: datetime) -> list[PolicyEntry]:
+        """Unexpired entries whose last refresh failed, earliest expiry first; never mode none."""
+        ...
+
+    def iterate(self, *, after: str = "", limit: int = 1000) -> list[PolicyEntry]:
+        """A page of entries in order of domain, those behind `after`."""
+        ...
+
+    def count(self) -> int:
+        """How many entries there are (cheap: kept by triggers or an estimate is not enough)."""
+        ...
+
+    def count_registrable(self, registrable_domain: str) -> int:
+        """How many entries share this registrable domain."""
+        ...
+
+    def prune(self, now: datetime, idle_before: datetime) -> int:
+        """Delete entries that have expired and those long expired; never an unexpired policy."""
+        ...
+
+    def overrides(self) -> list[Override]:
+        """All overrides, expired ones too."""
+        ...
+
+    def save_override(self, override: Override) -> None:
+        """Insert or replace."""
+        ...
+
+    def remove_override(self, nexthop: str) -> bool:
+        """Delete; whether it existed."""
+        ...
+
+    def backup(self, path: str) -> None:
+        """Write a consistent copy while others read and write."""
+        ...
+
+    def close(self) -> None:
+        """Flush and close."""
+        ...
+
+

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""strictmail between real daemons, in network namespaces (docs/testing.md)."""

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every zoo domain sent to through one Postfix, and the outcome held against the zoo."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from strictmail.lab.zoo import ZOO
+
+from .postfix import Postfix
+from .scene import open_scene, received_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from strictmail.lab.net import ReceivedMessage
+    from strictmail.lab.zoo import ZooEntry
+
+    from .postfix import Attempt
+    from .scene import Scene
+
+LOCAL_PART: Final = "matrix"
+RETRIED_AS_PLAINTEXT: Final = "Cannot start TLS: handshake failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What became of one message to each zoo domain.
+
+    Attributes:
+        answers: What strictmail said, by domain, asked again after it had learnt what there is.
+        attempts: All attempts of each message, by domain.
+        received: What MX hosts took, by domain.
+    """
+
+    scene: Scene
+    postfix: Postfix
+    answers: Mapping[str, str]
+    attempts: Mapping[str, list[Attempt]]
+    received: Mapping[str, list[ReceivedMessage]]
+
+    def tell(self, entry: ZooEntry) -> str:
+        """Everything known of one domain, for a failing test."""
+        lines = "\n".join(str(attempt) for attempt in self.attempts[entry.domain])
+        return (
+            f"{entry.domain}: {entry.fault}\n"
+            f"expected: {entry.expect.delivery}, received by {entry.expect.received_by}: "
+            f"{entry.expect.why}\n"
+            f"strictmail: {self.answers[entry.domain]}\n"
+            f"Postfix:\n{lines}\n"
+            f"MX hosts:\n{received_text(self.received[entry.domain])}"
+        )
+
+
+@contextmanager
+def open_matrix(root: str, dialect: str, extra: Mapping[str, str]) -> Iterator[Matrix]:
+    """Send one message to every zoo domain through the Postfix of `root`."""
+    with open_scene(root, [root], warm=[dialect]) as scene:
+        postfix = Postfix(
+            scene.world,
+            root,
+            ca_file=scene.ca_file,
+            socketmap=scene.daemon.socketmap(dialect),
+            extra=extra,
+        )
+        postfix.start()
+        recipients = {entry.domain: f"{LOCAL_PART}@{entry.domain}" for entry in ZOO}
+        queue_ids = postfix.submit(recipients.values())
+        first = postfix.wait_for(queue_ids.values())
+        # At level `may`, Postfix tries again in the clear after a failed handshake, but only for
+        # a message that has waited for minimal_backoff_time (here: a second) already.
+        again = {
+            queue_ids[recipients[entry.domain]]
+            for entry in ZOO
+            if entry.expect.delivery == "plaintext"
+            and first[queue_ids[recipients[entry.domain]]].why.startswith(RETRIED_AS_PLAINTEXT)
+        }
+        mark = len(postfix.attempts())
+        for queue_id in again:
+            postfix.retry(queue_id)
+        postfix.wait_for(again, seen_already=mark)
+        everything = postfix.attempts()
+        yield Matrix(
+            scene=scene,
+            postfix=postfix,
+            answers=scene.daemon.ask_all(recipients, dialect),
+            attempts={
+                domain: [a for a in everything if a.queue_id == queue_ids[recipient]]
+                for domain, recipient in recipients.items()
+            },
+            received={
+                domain: scene.received(recipient) for domain, recipient in recipients.items()
+            },
+        )
+
+
+def cases() -> list[object]:
+    """One pytest case per zoo domain, with its requirement ids."""
+    return [
+        pytest.param(entry, id=entry.name, marks=pytest.mark.req(*entry.requirements))
+        for entry in ZOO
+    ]
+
+
+def check(matrix: Matrix, entry: ZooEntry) -> None:
+    """Hold the outcome of one domain against the zoo."""
+    last, received = matrix.attempts[entry.domain][-1], matrix.received[entry.domain]
+    story = matrix.tell(entry)
+    assert last.outcome == entry.expect.delivery, story
+    if entry.expect.delivery in ("deferred", "bounced"):
+        assert not received, story
+        return
+    assert len(received) == 1, story
+    assert received[0].tls == (entry.expect.delivery != "plaintext"), story
+    assert received[0].host == last.host, story
+    if entry.expect.received_by is not None:
+        assert received[0].host == entry.expect.received_by, story

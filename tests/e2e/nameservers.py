@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""knot and unbound in a world: signed zones below a private root, and a resolver that validates.
+
+knot answers with authority on 127.0.0.2, unbound resolves on 127.0.0.1, both on port 53. Keys are
+made by knot; the parents' DS records come from them, so that what unbound calls secure, insecure
+or bogus is worked out from signatures and not from a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+
+from .world import READY_SECONDS, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .world import Process, World
+
+AUTHORITY: Final = "127.0.0.2"
+RESOLVER: Final = "127.0.0.1"
+
+SOA: Final = "@ 60 SOA ns.test. hostmaster.test. 1 3600 600 86400 5"
+"""The last number is how long "there is none" may be kept: short, so that tests can change zones."""
+
+KNOT_CONF: Final = """\
+server:
+  listen: {authority}@53
+  rundir: {directory}
+  pidfile: {directory}/knot.pid
+  udp-workers: 1
+  tcp-workers: 1
+  background-workers: 1
+log:
+- target: stderr
+  any: warning
+database:
+  storage: {directory}/db
+policy:
+- id: single
+  algorithm: ecdsap256sha256
+  single-type-signing: on
+template:
+- id: default
+  storage: {directory}
+  zonefile-load: whole
+  zonefile-sync: -1
+  journal-content: none
+  semantic-checks: soft
+zone:
+"""
+
+UNBOUND_CONF: Final = """\
+server:
+  interface: {resolver}
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  pidfile: ""
+  use-syslog: no
+  logfile: ""
+  val-log-level: 2
+  ede: yes
+  do-ip6: no
+  num-threads: 1
+  access-control: 127.0.0.0/8 allow
+  do-not-query-localhost: no
+  local-zone: "test." nodefault
+  module-config: "validator iterator"
+  root-hints: "{directory}/hints"
+  trust-anchor-file: "{directory}/anchor"
+  cache-max-negative-ttl: 5
+remote-control:
+  control-enable: no
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A zone to serve.
+
+    Attributes:
+        name: With its final dot; "." is the root.
+        records: Master file text without SOA, NS of the zone itself, and DS.
+        signed: knot signs it, and the parent has its DS.
+        wrong_ds: The parent has a DS that fits no key: validators call it bogus.
+    """
+
+    name: str
+    records: str = ""
+    signed: bool = True
+    wrong_ds: bool = False
+
+    def is_parent_of(self, other: Zone) -> bool:
+        """Tell whether `other` is delegated from here (one label below)."""
+        return other.name != "." and (other.name.partition(".")[2] or ".") == self.name
+
+
+class NameServers:
+    """knot with some zones, and unbound that trusts their root."""
+
+    def __init__(self, world: World, zones: Sequence[Zone], root: str = "bookworm") -> None:
+        self._world = world
+        self._zones = zones
+        self._root = root
+        self._directory = world.directory / "dns"
+        self.processes: list[Process] = []
+
+    def start(self) -> None:
+        """Write, sign and serve the zones; returns when both servers answer."""
+        world, directory = self._world, self._directory
+        self._write_knot_conf()
+        ds_of = self._make_keys()
+        for zone in self._zones:
+            world.write(f"dns/{self._file(zone)}", self._text(zone, ds_of))
+        world.write("dns/hints", f". 3600 NS ns.test.\nns.test. 3600 A {AUTHORITY}\n")
+        world.write("dns/anchor", ds_of["."] + "\n")
+        world.write("dns/unbound.conf", UNBOUND_CONF.format(resolver=RESOLVER, directory=directory))
+        knot = ["knotd", "-c", directory / "knot.conf"]
+        unbound = ["unbound", "-d", "-c", directory / "unbound.conf"]
+        self.processes.append(world.start("knotd", knot, root=self._root))
+        for zone in self._zones:
+            self._wait_for(zone.name, AUTHORITY, secure=False)
+        self.processes.append(world.start("unbound", unbound, root=self._root))
+        self._wait_for(".", RESOLVER, secure=True)
+
+    def ask(self, name: str, rdtype: str, server: str = RESOLVER) -> dns.message.Message | None:
+        """Ask a question; None: no answer in a second."""
+        query = dns.message.make_query(name, rdtype, want_dnssec=True)
+        with self._world.connect((server, 53), 1.0) as connection:
+            answer, _ = dns.query.tcp(query, server, timeout=1.0, sock=connection), None
+            return answer
+
+    def _wait_for(self, name: str, server: str, *, secure: bool) -> None:
+        def answers() -> bool:
+            try:
+                answer = self.ask(name, "SOA", server)
+            except (OSError, EOFError, dns.exception.DNSException):
+                return False
+            assert answer is not None
+            validated = bool(answer.flags & dns.flags.AD) or not secure
+            return answer.rcode() == dns.rcode.NOERROR and bool(answer.answer) and validated
+
+        def seen() -> str:
+            return "\n".join(process.tail() for process in self.processes)
+
+        wait_until(answers, f"{server} to answer for {name}", seconds=READY_SECONDS, seen=seen)
+
+    def _write_knot_conf(self) -> None:
+        text = KNOT_CONF.format(authority=AUTHORITY, directory=self._directory)
+        for zone in self._zones:
+            text += f'- domain: "{zone.name}"\n  file: "{self._file(zone)}"\n'
+            if zone.signed:
+                text += "  dnssec-signing: on\n  dnssec-policy: single\n"
+        self._world.write("dns/knot.conf", text)
+        (self._directory / "db").mkdir()
+
+    def _make_keys(self) -> dict[str, str]:
+        """Make a key for each signed zone; returns each zone's DS records."""
+        keymgr = f"keymgr -c {self._directory}/knot.conf"
+        ds_of = {}
+        for zone in (zone for zone in self._zones if zone.signed):
+            generate = f"{keymgr} '{zone.name}' generate algorithm=13 ksk=yes zsk=yes >/dev/null"
+            script = f"{generate} && {keymgr} '{zone.name}' ds"
+            said = self._world.run(["sh", "-c", script], root=self._root)
+            ds_of[zone.name] = "\n".join(line for line in said.splitlines() if " DS " in line)
+            assert ds_of[zone.name], said
+        return ds_of
+
+    def _text(self, zone: Zone, ds_of: dict[str, str]) -> str:
+        origin = zone.name
+        lines = [f"$ORIGIN {origin}", "$TTL 60", SOA, "@ NS ns.test.", zone.records]
+        if origin == "test.":
+            lines.append(f"ns.test. A {AUTHORITY}")
+        for child in self._zones:
+            if zone.is_parent_of(child):
+                lines.append(f"{child.name} NS ns.test.")
+                if child.wrong_ds:
+                    lines.append(f"{child.name} DS 4711 13 2 {'0' * 64}")
+                elif child.signed:
+                    lines.append(ds_of[child.name])
+        if origin == ".":
+            lines.append(f"ns.test. A {AUTHORITY}")
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def _file(zone: Zone) -> str:
+        return f"{zone.name.rstrip('.') or 'root'}.zone"

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""strictmail is killed, restarted and upgraded while mail flows: none is lost, none is weakened."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from strictmail.lab.zoo import ZOO
+
+from .postfix import Postfix
+from .scene import open_scene, received_text
+from .world import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .daemon import Daemon
+    from .postfix import Attempt
+    from .scene import Scene
+
+pytestmark = pytest.mark.e2e
+
+MESSAGES: Final = 300
+INTERRUPTIONS: Final = 3
+ROUNDS: Final = 5
+"""Queue runs within which everything that can be delivered must have been."""
+
+GOOD: Final = tuple(
+    entry for entry in ZOO if entry.expect.level == "secure" and entry.expect.delivery == "verified"
+)
+BROKEN: Final = tuple(
+    entry
+    for entry in ZOO
+    if entry.expect.level in ("secure", "defer") and entry.expect.delivery == "deferred"
+)
+
+
+@dataclass(slots=True)
+class Life:
+    """A Postfix that asks strictmail, with a queue that several tests use in turn."""
+
+    scene: Scene
+    postfix: Postfix
+
+    @property
+    def daemon(self) -> Daemon:
+        return self.scene.daemon
+
+    def learn(self) -> None:
+        """Let strictmail learn every policy, so that nothing that follows depends on speed."""
+        self.daemon.ask_all([entry.domain for entry in (*GOOD, *BROKEN)], "postfix")
+
+
+@pytest.fixture(scope="module")
+def life() -> Iterator[Life]:
+    with open_scene("life", ["bookworm"]) as scene:
+        postfix = Postfix(scene.world, "bookworm", ca_file=scene.ca_file)
+        postfix.start()
+        yield Life(scene, postfix)
+
+
+@pytest.fixture(autouse=True)
+def empty_queue(life: Life) -> Iterator[None]:
+    yield
+    life.postfix.empty_queue()
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Messages to good and broken domains, handed in one after the other by a thread."""
+
+    life: Life
+    tag: str
+    queue_ids: dict[str, str] = field(default_factory=dict)
+    failure: BaseException | None = None
+
+    def recipients(self) -> Iterator[str]:
+        pairs = zip(itertools.cycle(GOOD), itertools.cycle(BROKEN), strict=False)
+        for number, (good, broken) in enumerate(itertools.islice(pairs, MESSAGES // 2)):
+            yield f"{self.tag}-{number}@{good.domain}"
+            yield f"{self.tag}-{number}@{broken.domain}"
+
+    def _hand_in(self) -> None:
+        try:
+            for recipient in self.recipients():
+                self.queue_ids.update(self.life.postfix.submit([recipient]))
+        except BaseException as error:  # noqa: BLE001 - told by the thread that waits
+            self.failure = error
+
+    def flow(self, interrupt: Callable[[], None]) -> dict[str, Attempt]:
+        """Hand in everything, interrupt on the way; the first attempt of each recipient."""
+        thread = threading.Thread(target=self._hand_in)
+        thread.start()
+        for part in range(1, INTERRUPTIONS + 1):
+            self._wait_for(MESSAGES * part // (INTERRUPTIONS + 1))
+            interrupt()
+        thread.join()
+        self._wait_for(MESSAGES)
+        self.life.postfix.wait_for(self.queue_ids.values())
+        recipient_of = {queue_id: recipient for recipient, queue_id in self.queue_ids.items()}
+        first: dict[str, Attempt] = {}
+        for attempt in self.life.postfix.attempts():
+            if attempt.queue_id in recipient_of:
+                first.setdefault(recipient_of[attempt.queue_id], attempt)
+        return first
+
+    def _wait_for(self, count: int) -> None:
+        wait_until(
+            lambda: self.failure or len(self.queue_ids) >= count, f"{count} messages", seconds=60
+        )
+        if self.failure is not None:
+            raise self.failure
+
+    def deliver_the_rest(self) -> None:
+        """Run the queue until nothing is left that can be delivered."""
+        postfix, good = self.life.postfix, {entry.domain for entry in GOOD}
+        for _ in range(ROUNDS):
+            waiting = set(postfix.queue())
+            late = {
+                queue_id
+                for recipient, queue_id in self.queue_ids.items()
+                if queue_id in waiting and recipient.partition("@")[2] in good
+            }
+            if not late:
+                return
+            mark = len(postfix.attempts())
+            postfix.flush()
+            postfix.wait_for(late, seen_already=mark)
+
+    def check(self) -> None:
+        """No mail is lost, and none went where, or how, it must not go."""
+        waiting = set(self.life.postfix.queue())
+        attempts = self.life.postfix.attempts()
+        by_recipient = {m: self.life.scene.received(m) for m in self.recipients()}
+        for entry in GOOD:
+            for recipient in (r for r in by_recipient if r.endswith(f"@{entry.domain}")):
+                said = "\n".join(str(a) for a in attempts if a.recipient == recipient)
+                story = f"{said}\n{received_text(by_recipient[recipient])}"
+                assert by_recipient[recipient], f"{recipient} is lost\n{story}"
+                assert all(m.tls for m in by_recipient[recipient]), story
+                sent = [a for a in attempts if a.recipient == recipient and a.status == "sent"]
+                assert [a.outcome for a in sent] == ["verified"], story
+        for entry in BROKEN:
+            for recipient in (r for r in by_recipient if r.endswith(f"@{entry.domain}")):
+                said = "\n".join(str(a) for a in attempts if a.recipient == recipient)
+                story = f"{said}\n{received_text(by_recipient[recipient])}"
+                assert not by_recipient[recipient], f"{recipient} is weakened\n{story}"
+                assert self.queue_ids[recipient] in waiting, f"{recipient} is lost\n{story}"
+
+
+def kill(daemon: Daemon) -> None:
+    daemon.kill()
+    daemon.start()
+
+
+def restart(daemon: Daemon) -> None:
+    daemon.stop()
+    daemon.start()
+
+
+def upgrade(daemon: Daemon) -> None:
+    daemon.upgrade()
+
+
+@pytest.mark.req("STS-APP-50", "STS-APP-55", "STS-CCH-01")
+@pytest.mark.parametrize("way", [kill, restart, upgrade])
+def test_nothing_is_lost_or_weakened(life: Life, way: Callable[[Daemon], None]) -> None:
+    life.learn()
+    traffic = Traffic(life, way.__name__)
+    first = traffic.flow(lambda: way(life.daemon))
+    if way is upgrade:  # a hand-over loses no lookup: not even a deferral
+        good = {entry.domain for entry in GOOD}
+        late = [a for r, a in first.items() if r.partition("@")[2] in good and a.status != "sent"]
+        assert not late, "\n".join(map(str, late))
+    traffic.deliver_the_rest()
+    traffic.check()
+
+
+def test_the_first_message_to_a_domain_already_has_its_policy(life: Life) -> None:
+    # Nobody asked before: strictmail learns the policy while Postfix waits for the answer.
+    life.daemon.stop()
+    life.daemon.forget()
+    life.daemon.start()
+    for entry in (*GOOD, *BROKEN):
+        recipient = f"first@{entry.domain}"
+        attempt = life.postfix.deliver(recipient)
+        assert attempt.outcome == entry.expect.delivery, f"{entry.fault}\n{attempt}"
+
+
+@pytest.mark.req("STS-FET-30")
+def test_a_learnt_policy_outlives_a_kill_and_a_dead_policy_host(life: Life) -> None:
+    life.learn()
+    entry = next(entry for entry in BROKEN if entry.expect.level == "secure")
+    before = life.daemon.ask(entry.domain)
+    assert before.startswith("OK secure "), before
+    life.scene.lab.do(lambda lab: lab.break_policy_host(entry.domain, "refuse"))
+    kill(life.daemon)
+    assert life.daemon.ask(entry.domain) == before
+    attempt = life.postfix.deliver(f"outlives@{entry.domain}")
+    assert attempt.outcome == "deferred", str(attempt)
+    assert not life.scene.received(f"outlives@{entry.domain}")
+
+
+def test_a_dead_daemon_stops_the_mail_and_its_return_releases_it(life: Life) -> None:
+    life.learn()
+    entry = GOOD[0]
+    life.daemon.kill()
+    attempt = life.postfix.deliver(f"dead@{entry.domain}")
+    assert (attempt.outcome, attempt.dsn) == ("deferred", "4.7.5"), str(attempt)
+    life.daemon.start()
+    mark = len(life.postfix.attempts())
+    life.postfix.flush()
+    again = life.postfix.wait_for([attempt.queue_id], seen_already=mark)[attempt.queue_id]
+    assert again.outcome == "verified", str(again)
+
+
+def test_query_prints_what_postfix_is_told(life: Life) -> None:
+    life.learn()
+    told = life.daemon.ask(GOOD[0].domain)
+    assert told in life.daemon.run("query", GOOD[0].domain)
