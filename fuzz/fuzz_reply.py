@@ -89,8 +89,10 @@ def check_decision(decision: Decision) -> None:
     except EncodingError:
         return
     if decision.level is Level.SECURE:
-        match = f"match={':'.join(decision.allowed_mx)}"
-        assert words == ["OK", "secure", match, "servername=hostname"]
+        assert [*words[:2], *words[3:]] == ["OK", "secure", "servername=hostname"]
+        named = words[2].removeprefix("match=").split(":")
+        assert named == _writable(decision)[: len(named)]
+        assert len(words[2]) <= len("match=") + sendmail.MAX_MATCH_BYTES
 
 
 def _payload(reply: bytes) -> str:
@@ -110,8 +112,7 @@ def _check_reply(decision: Decision, reply: str, *, annotated: bool) -> None:
     assert all(names.count(name) <= 1 for name in SINGLE)
     if decision.level is Level.SECURE:
         matched = [v for name, v in attributes if name == "match"]
-        assert matched == [":".join(decision.allowed_mx)]
-        assert all(is_name(host) for host in decision.allowed_mx)
+        assert matched == [":".join(_writable(decision))]
         assert ("servername", "hostname") in attributes
     else:
         assert "match" not in names
@@ -119,6 +120,12 @@ def _check_reply(decision: Decision, reply: str, *, annotated: bool) -> None:
     if rest:
         assert annotated
         _check_attributes(decision, rest)
+
+
+def _writable(decision: Decision) -> list[str]:
+    """The hosts that can be named; the others are not used."""
+    words = ("hostname", "nexthop", "dot-nexthop")
+    return [host for host in decision.allowed_mx if is_name(host) and host not in words]
 
 
 def _check_attributes(decision: Decision, attributes: Sequence[tuple[str, str]]) -> None:

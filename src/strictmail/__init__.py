@@ -4,6 +4,7 @@
 The names of `strictmail.api` can be imported from here; they are loaded when first used.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -36,7 +37,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from strictmail import api
-
-        return getattr(api, name)
+        return getattr(importlib.import_module("strictmail.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -171,7 +171,7 @@ def _accepts_policy(got: Any, outcome: Any) -> bool:
 
 def _run_mx_match(given: Any) -> bool:
     _check_members(given, ("p", "mx"))
-    return match_any(given["mx"], given["p"])
+    return match_any(given["mx"], [given["p"]] if isinstance(given["p"], str) else given["p"])
 
 
 def _run_cert_match(given: Any) -> bool:
@@ -322,7 +322,20 @@ _BODIES: Final = {
 }
 
 
+_FETCH_ALIASES: Final = {
+    "content-type": "ct",
+    "content_type": "ct",
+    "content-encoding": "ce",
+    "content_encoding": "ce",
+    "encoding": "ce",
+    "content-length": "cl",
+    "content_length": "cl",
+    "location": "loc",
+}
+
+
 def _run_fetch(given: Any) -> str:
+    given = _rename(given, _FETCH_ALIASES)
     # `loc` makes no difference, and must not.
     _check_members(given, ("status", "ct", "ce", "loc", "body", "size", "cl", "cert", "scheme"))
     if given.get("scheme", "https") != "https":
@@ -489,11 +502,11 @@ def _mx_set(given: Mapping[str, Any], domain: str) -> tuple[MxStatus, list[HostS
         return status, _implicit(given, domain) if status is MxStatus.IMPLICIT else []
     if not mx:
         return MxStatus.IMPLICIT, _implicit(given, domain)
-    names = [host["n"] for host in mx]
-    if names == ["."]:
+    hosts = [_host(host) for host in mx]
+    if [host.name for host in hosts] == ["."]:
         return MxStatus.NULL, []
     # RFC 7505 §3: a null MX among others is against the rules, and ignored (STS-APP-15).
-    return MxStatus.FOUND, [_host(host) for host in mx if host["n"] != "."]
+    return MxStatus.FOUND, [host for host in hosts if host.name != "."]
 
 
 def _implicit(given: Mapping[str, Any], domain: str) -> list[HostState]:
@@ -504,7 +517,11 @@ def _implicit(given: Mapping[str, Any], domain: str) -> list[HostState]:
     return [HostState(domain, reachable=_word({"present": True, "absent": False}, found, "A"))]
 
 
-def _host(host: Mapping[str, Any]) -> HostState:
+_HOST_ALIASES: Final = {"name": "n", "host": "n", "up": "reachable", "unreachable": "down"}
+
+
+def _host(raw: Mapping[str, Any]) -> HostState:
+    host = _rename(raw, _HOST_ALIASES)
     _check_members(
         host, ("n", "pref", "starttls", "tls", "cert", "dane", "down", "reachable", "self", "rcpt")
     )
@@ -532,6 +549,12 @@ def _certificate(mx_host: str, cert: Any) -> Certificate:
     return _word(_CERTIFICATES, cert, "certificate")
 
 
+_OUTCOMES: Final = {
+    "deliver": Outcome.DELIVER,
+    **dict.fromkeys(("defer", "delay", "queue"), Outcome.DEFER),
+    **dict.fromkeys(("bounce", "reject"), Outcome.BOUNCE),
+}
+
 _SESSION_WORDS: Final = {
     "tls-verified": (Session.PKIX, Session.DANE),
     "tls-pkix": (Session.PKIX,),
@@ -547,7 +570,7 @@ def _accepts_delivery(got: Delivery, outcome: str) -> bool:
     """Compare with `deliver HOST [SESSION]`, `defer` or `bounce`, and `; report ...` behind it."""
     result, *reports = (clause.strip() for clause in outcome.split(";"))
     word, *details = result.split()
-    if Outcome(word) is not got.outcome:
+    if _word(_OUTCOMES, word, "outcome") is not got.outcome:
         return False
     if got.outcome is Outcome.DELIVER:
         if not details or details[0] != got.host:
@@ -611,9 +634,21 @@ RUNNERS: Final[Mapping[str, Runner]] = {
 
 def _word(table: Mapping[Any, _T], word: Any, what: str) -> _T:
     """Translate a word of a vector; one that nobody has thought of is a failure."""
-    if word not in table:
-        raise VectorError(f"unknown {what}: {word!r}")
-    return table[word]
+    spellings = [word]
+    if isinstance(word, str):
+        plain = word.lower().replace("_", " ")
+        spellings += [plain, plain.replace(" ", "-"), plain.replace("-", " ")]
+    for spelling in spellings:
+        if spelling in table:
+            return table[spelling]
+    raise VectorError(f"unknown {what}: {word!r}")
+
+
+def _rename(given: Any, aliases: Mapping[str, str]) -> dict[str, Any]:
+    """The members of an object under their usual names."""
+    if not isinstance(given, Mapping):
+        raise VectorError(f"no object: {given!r}")
+    return {aliases.get(name, name): value for name, value in given.items()}
 
 
 def _check_members(given: Any, known: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import subprocess
 from dataclasses import asdict
@@ -137,7 +138,9 @@ def _check_network(
     try:
         return asyncio.run(_look_around(config, names, domain))
     except (TimeoutError, OSError, StrictmailError) as error:
-        return [health.unknown("dns-validates", f"DNS could not be asked: {error or 'timeout'}")]
+        return [
+            health.unknown("dns-validates", f"DNS could not be asked: {str(error) or 'timeout'}")
+        ]
 
 
 async def _look_around(config: Config, names: tuple[str, str], domain: str) -> list[Finding]:
@@ -146,8 +149,6 @@ async def _look_around(config: Config, names: tuple[str, str], domain: str) -> l
     from strictmail.net.dns import DnsResolver, is_loopback, system_servers
 
     servers = tuple(config.dns.servers or system_servers())
-    import random
-
     resolver = DnsResolver(
         servers,
         timeout=config.dns.timeout.total_seconds(),

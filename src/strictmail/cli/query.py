@@ -105,8 +105,12 @@ def ask(address: SocketAddress, map_name: str, key: str) -> str:
 def _connect(address: SocketAddress) -> socket.socket:
     if isinstance(address, UnixSocket):
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(ASK_SECONDS)
-        client.connect(address.path)
+        try:
+            client.settimeout(ASK_SECONDS)
+            client.connect(address.path)
+        except OSError:
+            client.close()
+            raise
         return client
     if isinstance(address, InetSocket):
         return socket.create_connection((address.host, address.port), timeout=ASK_SECONDS)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from strictmail.cli.composition import EngineParts
+    from strictmail.core.errors import FrameError
     from strictmail.resolver.http import ResolverHttp
     from strictmail.resolver.role import Bridge, EngineThread
     from strictmail.resolver.socketmap import Listener
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HOUSEKEEPING_SECONDS: Final = 0.5
+DRAIN_MARGIN_SECONDS: Final = 2.0
+"""What a client may take, beyond the longest answer, to notice that it is time to go."""
 
 ENGINE_SILENCE_SECONDS: Final = 30.0
 """An engine whose loop has not turned for so long is stuck: the watchdog is told no more."""
@@ -83,6 +86,7 @@ async def _live(daemon: Daemon, events: EventLog) -> None:
         daemon,
         notifier=notify.Notifier.from_environ(),
         events=events,
+        drain_seconds=daemon.config.decision.answer_deadline.total_seconds() + DRAIN_MARGIN_SECONDS,
         watchdog_seconds=notify.watchdog_seconds(),
     )
     daemon.request_stop = lifecycle.request_stop
@@ -146,6 +150,7 @@ class Daemon:
             if taken is not None:
                 taken.close()
             raise
+        self._close_unclaimed()
         self._start_handover()
         if taken is not None:
             taken.ready()
@@ -228,6 +233,16 @@ class Daemon:
                 "stop it, or replace it with `strictmail serve --takeover`"
             )
         return None
+
+    def _close_unclaimed(self) -> None:
+        """Refuse clients on sockets that systemd passed and no listener takes."""
+        for name, left in self._passed.items():
+            for listening in left:
+                self.events.emit(
+                    "listener-error", socket=f"systemd:{name}", error="no listener is configured"
+                )
+                listening.close()
+        self._passed = {}
 
     def _start_handover(self) -> None:
         from strictmail.runtime.handover import SOCKET_NAME, HandoverServer
@@ -360,6 +375,7 @@ class Daemon:
             capacity=config.cache.hot_entries,
             max_connections=wanted.max_connections,
             idle_timeout=wanted.idle_timeout.total_seconds(),
+            on_client_error=self._tell_client_error,
         )
         listening = self._sockets[str(wanted.socket)]
         loop = asyncio.get_running_loop()
@@ -377,6 +393,11 @@ class Daemon:
             socket=describe(wanted.socket, listening),
             dialect=str(wanted.dialect),
             observe=wanted.observe,
+        )
+
+    def _tell_client_error(self, listener: Listener, error: FrameError) -> None:
+        self.events.emit(
+            "client-error", listener=listener.name, errors=listener.client_errors, error=str(error)
         )
 
     async def _stop_listener(self, name: str) -> None:

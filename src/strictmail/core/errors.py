@@ -11,7 +11,6 @@
     │   ├── PolicySyntaxError       an MTA-STS policy body breaks its grammar
     │   ├── TlsaSyntaxError         not the presentation form of a TLSA record
     │   └── FrameError              a netstring or socketmap request is malformed
-    ├── PolicyDiscoveryError        no policy could be learnt; carries its result type
     ├── EncodingError               a value cannot be said in an output language
     ├── StoreError                  the store did not do it
     │   ├── StoreUnavailableError   full disk, read-only, locked: keep answering from memory

@@ -279,13 +279,14 @@ class DnsResolver:
 
     async def _follow(self, name: str, rdtype: RecordType) -> Answer:
         """Ask, and ask on while the answer is an alias without its target."""
-        chain: _Chain | None = None
+        chain = _Chain(name)
         while True:
             try:
-                question = encode_question(name if chain is None else chain.name, rdtype)
+                question = encode_question(chain.name, rdtype)
             except DomainSyntaxError as error:
                 return Answer(name, rdtype, Status.MALFORMED, detail=str(error))
-            chain = chain or _Chain(question.name)
+            if not chain.seen:
+                name = chain.name = question.name
             reply = await self._resolve(question)
             if isinstance(reply, _Fault):
                 # RFC 7672 §2.1.3: an error at any step fails the whole lookup (DANE-08).

@@ -104,6 +104,10 @@ class EngineStore(PolicyStore, Protocol):
         """What other processes ask for; each request is given out once."""
         ...
 
+    def count_failing(self, now: datetime) -> tuple[int, datetime | None]:
+        """How many entries `failing` would list, and the earliest expiry among them."""
+        ...
+
     def answer_request(self, number: int, outcome: str, *, succeeded: bool) -> None:
         """Tell the asking command how it went."""
         ...
@@ -219,6 +223,7 @@ class Engine:
         Raises:
             StoreUnavailableError: The store cannot be read: what is cached is unknown.
         """
+        await self._in_writer(lambda: registrable_domain("warm.up.example"))
         self._load_overrides()
         self.cached_count = self.store.count()
         for job in (self._keep_saving, self._keep_refreshing, self._keep_polling, self._keep_tidy):
@@ -246,14 +251,14 @@ class Engine:
         """Lookups of things not known yet."""
         return len(self._flights)
 
-    async def failing(self) -> list[PolicyEntry]:
-        """Unexpired policies whose last refresh failed, earliest expiry first (STS-FET-39).
+    async def count_failing(self) -> tuple[int, datetime | None]:
+        """How many unexpired policies fail to refresh, and the first expiry (STS-FET-39).
 
         Raises:
             StoreUnavailableError: The store cannot be read.
         """
         now = self.clock.now()
-        return await self._in_writer(lambda: self.store.failing(now))
+        return await self._in_writer(lambda: self.store.count_failing(now))
 
     def active_override_count(self) -> int:
         """How many overrides are in force."""
@@ -590,9 +595,20 @@ class Engine:
 
     def _load_overrides(self) -> None:
         overrides = {o.nexthop: o for o in self.store.overrides()}
+        now = self.clock.now()
         for domain in overrides.keys() | self._overrides.keys():
-            if overrides.get(domain) != self._overrides.get(domain):
-                self._tell_changed(domain)
+            override = overrides.get(domain)
+            if override == self._overrides.get(domain):
+                continue
+            self._tell_changed(domain)
+            if override is not None and override.is_active(now):
+                self.events.emit(
+                    "override-active",
+                    domain=domain,
+                    action=str(override.action),
+                    expires=override.expires_at,
+                    reason=override.reason,
+                )
         self._overrides = overrides
 
     def _active_override(self, domain: str) -> Override | None:
@@ -740,25 +756,27 @@ class Engine:
         """See what other processes did to the store, and do what commands ask for."""
         if not self.store.changed_elsewhere():
             return
+        # First, since what was taken will not be told again.
+        self._load_overrides()
         for request in await self._in_writer(self.store.take_requests):
             if request.kind is RequestKind.REFRESH:
                 self._fly(("asked", request.number), lambda r=request: self._answer_request(r))  # type: ignore[misc]
             else:
                 self._forget_known(request.domain)
-        self._load_overrides()
 
     def _forget_known(self, domain: str) -> None:
         """The store was changed by a command: memory must not hide it."""
         if domain == ALL_DOMAINS:
-            self._unsaved.clear()
             self._absent.clear()
             self._backoff.clear()
             self._tell_changed("")
-        else:
+            return
+        # What was just learnt and is not written yet would come back; that is the only case.
+        if self.store.load(domain) is None:
             self._unsaved.pop(domain, None)
-            self._absent.pop(domain, None)
-            self._backoff.pop(domain, None)
-            self._tell_changed(domain)
+        self._absent.pop(domain, None)
+        self._backoff.pop(domain, None)
+        self._tell_changed(domain)
 
     async def _answer_request(self, request: Request) -> None:
         """Fetch a policy now, whatever was planned, and tell the command how it went."""

@@ -145,13 +145,12 @@ def _group(engine: Engine, group: str) -> dict[str, float]:
 async def count_failing(engine: Engine) -> tuple[int, float | None]:
     """How many unexpired policies fail to refresh, and days to the first expiry (STS-FET-39)."""
     try:
-        failing = await engine.failing()
+        count, first = await engine.count_failing()
     except StoreError:
         return 0, None
-    if not failing:
-        return 0, None
-    left = failing[0].expires_at - engine.clock.now()
-    return len(failing), left.total_seconds() / 86400
+    if first is None:
+        return count, None
+    return count, (first - engine.clock.now()).total_seconds() / 86400
 
 
 def _profile(query: Mapping[str, str]) -> ListenerProfile | str:

@@ -75,6 +75,7 @@ class Listener:
         capacity: Finished replies kept.
         max_connections: Beyond it the longest idle connection makes room.
         idle_timeout: Seconds without a complete request after which a connection is closed.
+        on_client_error: Told of malformed requests, the first of each sweep interval.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Listener:
         capacity: int = 100_000,
         max_connections: int = 4096,
         idle_timeout: float = 120.0,
+        on_client_error: Callable[[Listener, FrameError], None] = lambda _listener, _error: None,
     ) -> None:
         self.name = name
         self.dialect = dialect
@@ -104,6 +106,8 @@ class Listener:
         self.counters: dict[str, Counter] = {str(level): [0] for level in Level}
         self.refused = 0
         self.client_errors = 0
+        self._on_client_error = on_client_error
+        self._error_told = False
         self.accepted = 0
 
     def protocol(self) -> Connection:
@@ -141,8 +145,16 @@ class Listener:
                 return True
         return False
 
+    def note_error(self, error: FrameError) -> None:
+        """Count a malformed request, and tell the first of each sweep interval."""
+        self.client_errors += 1
+        if not self._error_told:
+            self._error_told = True
+            self._on_client_error(self, error)
+
     def sweep(self) -> None:
         """Close connections that sent no complete request since the last sweep but one."""
+        self._error_told = False
         for connection in list(self.connections):
             connection.sweep()
 
@@ -302,8 +314,7 @@ class Connection(asyncio.Protocol):
             self._plain = self._decoder is None or self._decoder.is_between_frames
 
     def _refuse(self, error: FrameError) -> None:
-        listener = self._listener
-        listener.client_errors += 1
+        self._listener.note_error(error)
         self._answer(socketmap.perm(f"malformed request: {error}"))
         self._eof = True
         self._plain = False

@@ -114,6 +114,12 @@ def judge_dns(facts: DnsFacts, config: Config) -> Iterator[Finding]:
     if signed is None or not signed.status.is_answer:
         why = f": {signed.detail or signed.status.value}" if signed is not None else ""
         yield unknown("dns-validates", f"no name server answered{why}")
+    elif signed.status is Status.NXDOMAIN and not signed.secure:
+        yield unknown(
+            "dns-validates",
+            f"the name servers do not know the signed name {signed.name or '.'}: is this machine "
+            "cut off from the internet?",
+        )
     elif signed.secure:
         yield ok("dns-validates", "the name servers answer with the AD bit for signed names")
     else:

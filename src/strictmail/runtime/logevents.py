@@ -86,11 +86,29 @@ EVENTS: Final[dict[str, LogEvent]] = {
         _WARNING,
         "A cached policy has expired after refreshes that failed; the domain's mail is no longer "
         "protected by it.",
-        "If the domain matters, ask its owner, and set an override with an end: "
-        "`strictmail policy set`.",
+        "If the domain matters, ask its owner, and demand TLS yourself for a while: "
+        "`strictmail policy override add`.",
     ),
     "decision-changed": LogEvent(
-        _INFO, "What a next-hop demands has changed from `before` to `after`, for `reason`."
+        _INFO, "What a next-hop demands is now `level`, for `reason`; the line says on which policy and "
+        "MX hosts that rests."
+    ),
+    "policy-not-stored": LogEvent(
+        _WARNING,
+        "A policy was used and not stored: `cache.per_registrable_domain` policies of the same "
+        "registrable domain are stored already.",
+        "If you send much mail to many subdomains of one owner, raise the limit.",
+    ),
+    "internal-error": LogEvent(
+        _ERROR,
+        "A fault of strictmail itself; the mail in question waits.",
+        "Please report it, with this line.",
+    ),
+    "handover-unavailable": LogEvent(
+        _WARNING,
+        "The socket for `serve --takeover` cannot be opened in the state directory: this daemon "
+        "cannot be replaced without a gap, unless systemd holds the sockets.",
+        "Look at the state directory's rights and free space.",
     ),
     "observe-would-answer": LogEvent(
         _INFO,
@@ -99,7 +117,9 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "When these lines are as you want them, set `observe = false`.",
     ),
     "override-active": LogEvent(
-        _WARNING, "An operator's override decides for a next-hop, until `expires`."
+        _WARNING,
+        "An operator's override decides for a next-hop, until `expires`.",
+        "`strictmail policy override list` shows who wanted it and why; remove what is not needed.",
     ),
     "override-expired": LogEvent(
         _INFO, "An override has ended; what the domain itself demands counts again."

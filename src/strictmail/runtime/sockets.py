@@ -28,18 +28,23 @@ def open_socket(
     mode: int = 0o666,
     passed: Mapping[str, list[socket.socket]] | None = None,
 ) -> socket.socket:
-    """Open a listening socket, non-blocking.
+    """Open a listening socket, non-blocking, or take the one that systemd holds for it.
 
     Args:
         address: Where.
-        mode: The rights of a unix socket.
-        passed: What systemd passed (`notify.passed_sockets`).
+        mode: The rights of a unix socket that is opened here.
+        passed: What systemd passed (`notify.passed_sockets`). A socket is taken out of it by its
+            name, or because it listens on `address`: the same configuration works with and
+            without a socket unit.
 
     Raises:
         ConfigError: The address cannot be listened on; the message says why and what to do.
     """
     if isinstance(address, SystemdSocket):
         return _take_passed(address, passed or {})
+    held = _take_by_address(address, passed or {})
+    if held is not None:
+        return held
     try:
         if isinstance(address, UnixSocket):
             return _open_unix(address, mode)
@@ -61,6 +66,21 @@ def _take_passed(
     sock = found.pop(0)
     sock.settimeout(0)
     return sock
+
+
+def _take_by_address(
+    address: InetSocket | UnixSocket, passed: Mapping[str, list[socket.socket]]
+) -> socket.socket | None:
+    wanted: object = (
+        (address.host, address.port) if isinstance(address, InetSocket) else address.path
+    )
+    for sockets in passed.values():
+        for number, sock in enumerate(sockets):
+            bound = sock.getsockname()
+            if (bound[:2] if isinstance(bound, tuple) else bound) == wanted:
+                sock.settimeout(0)
+                return sockets.pop(number)
+    return None
 
 
 def _open_inet(address: InetSocket) -> socket.socket:

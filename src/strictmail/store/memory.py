@@ -85,6 +85,11 @@ class MemoryPolicyStore:
         failing = [e for e in self._entries() if warns_when_failing(e) and not is_expired(e, now)]
         return sorted(failing, key=lambda entry: entry.expires_at)
 
+    def count_failing(self, now: datetime) -> tuple[int, datetime | None]:
+        """How many `failing` would list, and the earliest expiry."""
+        entries = self.failing(now)
+        return len(entries), entries[0].expires_at if entries else None
+
     def iterate(self, *, after: str = "", limit: int = 1000) -> list[PolicyEntry]:
         """A page of entries in order of domain, those behind `after`."""
         return self.find(after=after, limit=limit)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Final
 
 from strictmail.core.errors import StoreUnavailableError
 from strictmail.core.sts.lifecycle import PolicyEntry, is_expired, warns_when_failing
+from strictmail.core.sts.values import Mode
 from strictmail.store.connections import Connection, open_reader, open_writer
 from strictmail.store.faults import translated
 from strictmail.store.registrable import registrable_domain
@@ -52,6 +53,7 @@ from strictmail.store.rows import (
     decode_override,
     encode_entry,
     encode_override,
+    instant_at,
     may_prune,
     second_down,
 )
@@ -62,7 +64,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from strictmail.core.overrides import Override
-    from strictmail.core.sts.values import Mode
 
 FILE_NAME: Final = "policies.sqlite3"
 """Its name in the state directory."""
@@ -78,6 +79,11 @@ _SAVE: Final = (
     f"ON CONFLICT (domain) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _COLUMNS[1:])}"
 )
 _TOUCH: Final = "UPDATE policy SET last_asked_at = ?1 WHERE domain = ?2 AND last_asked_at < ?1"
+_EXPIRED: Final = (
+    f"SELECT policy.id, expires_at, {STORED_COLUMNS} {_FROM} "
+    "WHERE expires_at < ?1 AND (expires_at < ?2 OR last_asked_at < ?3) AND policy.id > ?4 "
+    "ORDER BY policy.id LIMIT ?5"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +236,20 @@ class SqlitePolicyStore:
         # RFC 8461 §10.2: failing refreshes are told of, but not for mode none (STS-FET-39, STS-FET-40).
         return [e for e in entries if warns_when_failing(e) and not is_expired(e, now)]
 
+    def count_failing(self, now: datetime) -> tuple[int, datetime | None]:
+        """How many `failing` would list, and the earliest expiry: for metrics, at any number.
+
+        Raises:
+            StoreUnavailableError: Try again later.
+        """
+        select = (
+            "SELECT count(*), min(expires_at) FROM policy "
+            "WHERE failing_since IS NOT NULL AND mode <> ? AND expires_at >= ?"
+        )
+        values = (MODE_CODES[Mode.NONE], now.timestamp())
+        ((count, first),) = self._bulk.query(select, values)
+        return count, None if first is None else instant_at(first)
+
     def iterate(self, *, after: str = "", limit: int = 1000) -> list[PolicyEntry]:
         """A page of entries in order of domain, those behind `after`.
 
@@ -281,19 +301,20 @@ class SqlitePolicyStore:
         Raises:
             StoreUnavailableError: Some may have been deleted; try again later.
         """
-        where = "WHERE expires_at < ?1 AND (expires_at < ?2 OR last_asked_at < ?3)"
-        instants = (now, now - EXPIRED_GRACE, idle_before)
-        found = self._select(where, [instant.timestamp() for instant in instants])
-        domains = [e.policy_domain for e in found if may_prune(e, now, idle_before)]
-        removed = 0
-        for start in range(0, len(domains), PRUNE_BATCH):
-            batch = domains[start : start + PRUNE_BATCH]
-            with self._writer.transaction() as connection:
-                # The expiry again: a fetch may have succeeded since the row was read.
-                delete = "DELETE FROM policy WHERE domain = ? AND expires_at < ?"
-                values = [(domain, now.timestamp()) for domain in batch]
-                removed += connection.executemany(delete, values).rowcount
-        return removed
+        removed, after = 0, 0
+        while True:
+            # In order of id, from where the last page ended: one pass over the table in all.
+            values = [moment.timestamp() for moment in (now, now - EXPIRED_GRACE, idle_before)]
+            rows = self._bulk.query(_EXPIRED, (*values, after, PRUNE_BATCH))
+            gone = [(row[0], values[0]) for row in rows if _is_gone(row, now, idle_before)]
+            if gone:
+                with self._writer.transaction() as connection:
+                    # The expiry again: a fetch may have succeeded since the row was read.
+                    delete = "DELETE FROM policy WHERE id = ? AND expires_at < ?"
+                    removed += connection.executemany(delete, gone).rowcount
+            if len(rows) < PRUNE_BATCH:
+                return removed
+            after = rows[-1][0]
 
     # ---- overrides ----------------------------------------------------------------------
 
@@ -333,7 +354,7 @@ class SqlitePolicyStore:
     # ---- requests of other processes ----------------------------------------------------
 
     def changed_elsewhere(self) -> bool:
-        """Whether another process has written since `take_requests` last looked. Some 3 µs.
+        """Whether another process has written since `take_requests` last looked. Some 5 µs.
 
         Never waits: False while the writer thread is at work, True when only a call of
         `take_requests` can tell.
@@ -503,6 +524,15 @@ def _readable(rows: Iterable[tuple[SqlValue, ...]], limit: int | None) -> Iterat
             entry = decode_entry(row)
             found += 1
             yield entry
+
+
+def _is_gone(row: tuple[SqlValue, ...], now: datetime, idle_before: datetime) -> bool:
+    """Whether a row of _EXPIRED can be deleted."""
+    try:
+        return may_prune(decode_entry(row[2:]), now, idle_before)
+    except StoreUnavailableError:
+        # Nobody can read it: what counts is the expiry that was noted when it was written.
+        return int(row[1] or 0) < (now - EXPIRED_GRACE).timestamp()
 
 
 def _rows_to_save(

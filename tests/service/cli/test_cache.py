@@ -395,7 +395,10 @@ def test_refresh_without_a_daemon(
 
 
 def test_refresh_with_a_daemon_that_is_slow(terminal: Terminal, employ: Employ) -> None:
-    daemon = employ(lambda store: store.take_requests() and None)
+    def take_only(store: SqlitePolicyStore) -> None:
+        store.take_requests()
+
+    daemon = employ(take_only)
     assert terminal.run("refresh", "enforced.example", "--deadline", "20s") == ExitCode.TEMPFAIL
     assert "no outcome yet; later: strictmail cache show enforced.example" in terminal.out
     assert 20 <= daemon.now < 21

@@ -6,9 +6,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strictmail.core.dnsvalues import Answer, Mx, Record, RecordType, Status, Tlsa
 from strictmail.core.sts.policy import parse_policy
@@ -17,6 +16,9 @@ from strictmail.core.tlsrpt.results import ResultType
 from strictmail.resolver.engine import Engine, EngineSettings
 from strictmail.runtime.clock import ManualClock
 from strictmail.store.memory import MemoryPolicyStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 FAILURE = FetchFailure(ResultType.STS_POLICY_FETCH_ERROR, "status 404", "http-status")
 TTL = 300
@@ -31,8 +33,8 @@ class TableResolver:
         self.asked: Counter[tuple[str, RecordType]] = Counter()
         self.gate: asyncio.Event | None = None
 
-    def set(self, name: str, rdtype: RecordType, *records: Record, **fields: Any) -> None:
-        fields = {"status": Status.OK, "ttl": TTL, "canonical_name": name} | fields
+    def set(self, name: str, rdtype: RecordType, *records: Record, **given: Any) -> None:
+        fields: dict[str, Any] = {"status": Status.OK, "ttl": TTL, "canonical_name": name, **given}
         self.answers[name, rdtype] = Answer(name, rdtype, records=records, **fields)
 
     def fail(self, name: str, rdtype: RecordType, status: Status) -> None:

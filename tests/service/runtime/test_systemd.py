@@ -114,6 +114,21 @@ def test_a_socket_that_was_not_passed() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_socket_that_systemd_holds_is_found_by_its_address(host: str) -> None:
+    with open_socket(InetSocket(host, 0)) as other, open_socket(InetSocket(host, 0)) as held:
+        passed = {"a": [other], "b": [held]}
+        port = held.getsockname()[1]
+        assert open_socket(InetSocket(host, port), passed=passed) is held
+        assert passed == {"a": [other], "b": []}
+
+
+def test_a_unix_socket_that_systemd_holds_is_found_by_its_path(tmp_path: Path) -> None:
+    address = UnixSocket(str(tmp_path / "s"))
+    with open_socket(address) as held:
+        assert open_socket(address, passed={"x": [held]}) is held
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_inet(host: str) -> None:
     with open_socket(InetSocket(host, 0)) as sock:
         assert not sock.getblocking()

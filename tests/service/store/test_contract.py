@@ -197,6 +197,9 @@ def test_failing_lists_what_may_be_lost(
         ]
     )
     assert domains(store.failing(noon)) == ["day.example", "week.example"]
+    assert store.count_failing(noon) == (2, noon + DAY)
+    assert store.count_failing(noon + DAY + timedelta(milliseconds=1))[0] == 1
+    assert store.count_failing(noon + LONG_AGO) == (0, None)
 
 
 @pytest.mark.req("STS-FET-34")
@@ -291,6 +294,16 @@ def test_prune_of_expired_policies(
     store.save([make_entry(last_asked_at=now - asked_days_ago * DAY)])
     assert store.prune(now, idle_before=now - 30 * DAY) == int(gone)
     assert (store.load("example.com") is None) == gone
+
+
+def test_prune_of_many_keeps_those_between(
+    store: Store, make_entry: MakeEntry, noon: datetime
+) -> None:
+    expired = [make_entry(f"d{n}.example", max_age=60) for n in range(1200)]
+    kept = [make_entry(f"k{n}.example") for n in range(30)]
+    store.save([e for pair in zip(expired, kept * 40, strict=True) for e in pair])
+    assert store.prune(noon + DAY, idle_before=noon + DAY) == 1200
+    assert store.count() == 30
 
 
 # ---- overrides --------------------------------------------------------------------------

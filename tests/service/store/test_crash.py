@@ -63,22 +63,22 @@ def test_killed_while_writing(path: Path, seed: int) -> None:
     words = [line.split() for line in acknowledged if line.endswith(b"\n")]
     assert words
 
-    generations: dict[int, int] = {}
+    expected: dict[int, int] = {}
     for first, generation in words:
         if first == b"removed":
-            generations = {n: g for n, g in generations.items() if n < 150}
+            expected = {n: g for n, g in expected.items() if n < 150}
         else:
-            generations |= dict.fromkeys(range(int(first), int(first) + 20), int(generation))
+            expected |= dict.fromkeys(range(int(first), int(first) + 20), int(generation))
     store = SqlitePolicyStore(path)
     try:
         stored = {e.policy_domain: int(e.policy_id[2:]) for e in store.iterate()}
         may_be_removed = words[-1][0] == b"180"
-        for number, generation in generations.items():
+        for number, newest in expected.items():
             found = stored.get(f"d{number}.example")
             if found is None and may_be_removed and number >= 150:
                 continue
             # The transaction under way when the kill came may be there, or not.
-            assert found in {generation, generation + 1}, number
+            assert found in {newest, newest + 1}, number
         assert store.count() == len(stored)
     finally:
         store.close()

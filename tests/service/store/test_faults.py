@@ -11,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -65,7 +66,7 @@ def test_full_disk_keeps_what_is_there_and_recovers(
     store.save([make_entry("early.example")])
     limit_pages(store, 20)
     many = [make_entry(f"d{i}.example") for i in range(1000)]
-    with pytest.raises(StoreUnavailableError, match="the disk is full.*free space on"):
+    with pytest.raises(StoreUnavailableError, match=r"the disk is full.*free space on"):
         store.save(many)
     assert store.load("early.example") == make_entry("early.example")
     assert store.load("d0.example") is None
@@ -180,6 +181,7 @@ def test_read_only_after_a_crash_does_not_read_half_a_database(
     path: Path, make_entry: MakeEntry
 ) -> None:
     # With a write-ahead log beside it, the file alone is not the whole truth.
+    SqlitePolicyStore(path).close()
     first = SqlitePolicyStore(path)
     first.save([make_entry()])
     copies = [path, path.with_name(path.name + "-wal")]
@@ -284,8 +286,7 @@ def test_damaged_pages_are_told_of(path: Path, make_entry: MakeEntry) -> None:
     keep = 4096 * 2
     path.write_bytes(whole[:keep] + b"\xff" * (len(whole) - keep))
     with pytest.raises(StoreUnavailableError, match=r"damaged.*strictmail cache backup"):
-        opened = SqlitePolicyStore(path)
-        opened.iterate()
+        SqlitePolicyStore(path).iterate()
     # A copy put in its place works at once.
     path.write_bytes(whole)
     restored = SqlitePolicyStore(path)
@@ -303,15 +304,56 @@ def test_one_unreadable_policy_is_no_missing_policy(
             "(SELECT body_id FROM policy WHERE domain = 'bad.example')",
             (b"version: STSv9\n",),
         )
-    with pytest.raises(StoreUnavailableError, match="strictmail cache refresh bad.example"):
+    with pytest.raises(StoreUnavailableError, match=r"strictmail cache refresh bad\.example"):
         sqlite_store.load("bad.example")
     # It spoils no list, and cannot crowd out the others where the list is limited.
     later = noon.replace(year=2027)
     assert [e.policy_domain for e in sqlite_store.due(later, 1)] == ["good.example"]
     assert [e.policy_domain for e in sqlite_store.iterate()] == ["good.example"]
+    # Nor is it deleted before its time.
+    assert sqlite_store.prune(noon + timedelta(days=7), idle_before=later) == 0
+    assert sqlite_store.count() == 2
     # A fetch heals it.
     sqlite_store.save([make_entry("bad.example")])
     assert sqlite_store.load("bad.example") == make_entry("bad.example")
+
+
+def test_unreadable_policies_end_too(
+    sqlite_store: SqlitePolicyStore, path: Path, make_entry: MakeEntry, noon: datetime
+) -> None:
+    sqlite_store.save([make_entry("bad.example")])
+    with other_process(path) as other:
+        other.execute("UPDATE body SET content = X'00'")
+    expiry = noon + timedelta(days=7)
+    assert sqlite_store.prune(expiry + timedelta(days=6), idle_before=expiry) == 0
+    assert sqlite_store.prune(expiry + timedelta(days=8), idle_before=expiry) == 1
+
+
+def test_a_spoilt_connection_is_replaced_a_good_one_kept(path: Path) -> None:
+    class Failing:
+        """A connection that a fault of the disk has spoilt, or a lock held up."""
+
+        def __init__(self, code: int) -> None:
+            self.code = code
+            self.closed = False
+
+        def execute(self, *_: object) -> sqlite3.Cursor:
+            error = sqlite3.OperationalError("no")
+            error.sqlite_errorcode = self.code
+            raise error
+
+        def close(self) -> None:
+            self.closed = True
+
+    spoilt = Failing(sqlite3.SQLITE_IOERR_READ)
+    opened = iter([spoilt, Failing(sqlite3.SQLITE_BUSY)])
+    connection = connections.Connection(path, lambda: next(opened))  # type: ignore[arg-type, return-value]
+    with pytest.raises(StoreUnavailableError, match="the disk fails to read"):
+        connection.query("SELECT 1")
+    assert spoilt.closed
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="another process has it locked"):
+            connection.query("SELECT 1")
 
 
 def test_closed_means_closed(sqlite_store: SqlitePolicyStore, make_entry: MakeEntry) -> None:
@@ -330,7 +372,7 @@ def test_backup_replaces_an_older_copy_whole_or_not_at_all(
 ) -> None:
     sqlite_store.save([make_entry()])
     target = tmp_path / "copies" / "copy.sqlite3"
-    with pytest.raises(StoreUnavailableError, match="backup to .*copy.sqlite3: No such file"):
+    with pytest.raises(StoreUnavailableError, match=r"backup to .*copy\.sqlite3: No such file"):
         sqlite_store.backup(str(target))
     target.parent.mkdir()
     target.write_bytes(b"an older copy")

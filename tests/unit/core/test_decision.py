@@ -16,11 +16,13 @@ from strictmail.core.decision import (
     ListenerProfile,
     PartialDane,
     PolicyInfo,
-    TestingStance as Stance,
     decide,
     needs_mx,
     raise_to_default,
     simple_decision,
+)
+from strictmail.core.decision import (
+    TestingStance as Stance,
 )
 from strictmail.core.mxset import MxHost, MxSet, MxStatus, TlsaState
 from strictmail.core.overrides import Override, OverrideAction
@@ -205,9 +207,7 @@ def test_partial_dane_setting_secure_uses_only_hosts_without_tlsa() -> None:
     ("stance", "expected"),
     [(FailureStance.DELIVER, Level.DANE_ONLY), (FailureStance.DEFER, Level.DEFER)],
 )
-def test_dane_passes_but_the_host_is_off_the_policy(
-    stance: FailureStance, expected: Level
-) -> None:
+def test_dane_passes_but_the_host_is_off_the_policy(stance: FailureStance, expected: Level) -> None:
     settings = DecisionSettings(off_policy_dane=stance)
     assert level(DANE, policy(Mode.ENFORCE, "other.example"), mx(U), settings) is expected
 

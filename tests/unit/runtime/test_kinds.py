@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strictmail.core.decision import Level
@@ -123,12 +123,14 @@ def test_is_refused_with_a_suggestion(kind: kinds.Kind[Any], value: object, mess
     assert len(str(caught.value)) < 400
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=1, max_value=10**12))
 def test_durations_survive_writing(milliseconds: int) -> None:
     value = timedelta(milliseconds=milliseconds)
     assert kinds.parse_duration(kinds.format_duration(value)) == value
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_strings_survive_writing_as_toml(text: str) -> None:
     import tomllib
@@ -137,6 +139,7 @@ def test_strings_survive_writing_as_toml(text: str) -> None:
     assert tomllib.loads(f"a = {kinds.toml_text(text)}") == {"a": text}
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_socket_text_ends_in_another_error(text: str) -> None:
     try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strictmail.runtime.tomllines import KeyPath, LineIndex
@@ -70,6 +70,7 @@ def test_nothing_known_of_it() -> None:
     assert LineIndex(TEXT).line(("absent",)) is None
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="[]{}=\"'#\n\r.,ab1 \\", max_size=60))
 def test_ends_on_any_text(text: str) -> None:
     LineIndex(text).line(("a",))

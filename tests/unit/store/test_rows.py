@@ -28,9 +28,7 @@ from strictmail.store.rows import (
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BODY = b"version: STSv1\nmode: enforce\nmx: mx.example\nmax_age: 604800\n"
 
-instants = st.datetimes(
-    min_value=datetime(2020, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
-)
+instants = st.timedeltas(timedelta(0), timedelta(days=80 * 366)).map(lambda t: NOON + t)
 failures = st.builds(
     FetchFailure,
     result_type=st.sampled_from(ResultType),
@@ -99,7 +97,7 @@ def test_a_row_that_makes_no_sense_is_told_of(index: int, value: object) -> None
     entry = PolicyEntry("example.com", "1", parse_policy(BODY), BODY, NOON, NOON, NOON, NOON)
     columns = list(stored_columns(encode_entry(entry), BODY))
     columns[index] = value  # type: ignore[call-overload]
-    with pytest.raises(StoreUnavailableError, match="strictmail cache refresh example.com"):
+    with pytest.raises(StoreUnavailableError, match=r"strictmail cache refresh example\.com"):
         decode_entry(tuple(columns))
 
 

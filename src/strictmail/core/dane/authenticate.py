@@ -356,7 +356,7 @@ def _load(der: bytes) -> x509.Certificate | None:
     try:
         # These are parsed late: a certificate that cannot be read is no certificate.
         _ = certificate.subject, certificate.issuer, certificate.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None
     return certificate
 

@@ -105,17 +105,15 @@ def match_value(decision: Decision) -> str:
     """The MX names that may be used, as `a:b`, in order of preference.
 
     Raises:
-        EncodingError: There is none, or one is not a host name: reply TEMP.
+        EncodingError: There is none that can be written: reply TEMP.
     """
-    if not decision.allowed_mx:
+    # RFC 8461 §4.1: exact names only; nothing that an MTA would widen (STS-APP-22, SEC-21).
+    # A name that cannot be written is left out: its host is not used, the others are.
+    names = [name for name in decision.allowed_mx if is_host_name(name)]
+    if not names:
         # Postfix would fall back to the next-hop's own name; sendmail would skip the list.
         raise EncodingError("no MX host may be used: `secure` without match= is no answer")
-    for name in decision.allowed_mx:
-        # RFC 8461 §4.1: exact names only; nothing that an MTA would widen (STS-APP-22, SEC-21).
-        if not is_host_name(name) or name in _MATCH_WORDS:
-            shown = socketmap.printable(name[:80])
-            raise EncodingError(f"an MX name cannot be written into match=: {shown}")
-    return ":".join(decision.allowed_mx)
+    return ":".join(names)
 
 
 def is_host_name(name: str) -> bool:
@@ -124,6 +122,7 @@ def is_host_name(name: str) -> bool:
         len(name) <= _MAX_NAME_CHARACTERS
         and _HOST_NAME.fullmatch(name) is not None
         and not name.replace(".", "").isdigit()
+        and name not in _MATCH_WORDS
     )
 
 

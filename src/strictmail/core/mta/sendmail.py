@@ -5,6 +5,7 @@ sendmail asks its `sts` map twice per delivery: after STARTTLS (is the certifica
 and before RCPT (is the host listed, and in the certificate's names?). Its rules know exactly
 one answer, `secure match=a:b servername=hostname`, with nothing behind it; any other value
 counts as no policy, and TEMP makes the mail wait. Entries without a leading dot match one host.
+A list of names beyond 255 bytes is cut by its rules, so that it never gets one.
 
 What cannot be said is therefore never said as something weaker:
 
@@ -18,7 +19,7 @@ DANE        NOTFOUND: with `confDANE` sendmail holds each host to its own TLSA r
             built without DANE: leave it off there
 DANE_ONLY   NOTFOUND while every MX host has TLSA records (sendmail's DANE then does the
             same), else TEMP: a host without them would be used with unverified TLS
-SECURE      OK secure match=… servername=hostname
+SECURE      OK secure match=… servername=hostname, with the most preferred names that fit
 DEFER       TEMP
 ==========  =======================================================================
 """
@@ -33,9 +34,8 @@ from strictmail.core.mta import socketmap
 from strictmail.core.mta.postfix import encode_deferral, match_value
 from strictmail.core.mxset import TlsaState
 
-MAX_VALUE_BYTES: Final = 1_000
-"""sendmail splits a map's value in a buffer of 1,256 bytes; names beyond it would be an error
-of its configuration, with a bounce, not a deferral."""
+MAX_MATCH_BYTES: Final = 255
+"""sendmail's rules cut the list of names there without a word, within a name if need be."""
 
 _HELD: Final = (TlsaState.USABLE, TlsaState.UNUSABLE, TlsaState.ERROR)
 """States in which a sender that does DANE never uses a host in the clear."""
@@ -67,10 +67,14 @@ def encode_reply(decision: Decision) -> bytes:
 
 
 def _secure(decision: Decision) -> str:
-    value = f"secure match={match_value(decision)} servername=hostname"
-    if len(value) > MAX_VALUE_BYTES:
-        raise EncodingError("more MX names than sendmail can read in one answer")
-    return value
+    # Departs: RFC 8461 §4.1 allows every listed host; names beyond the limit, the least preferred
+    # ones, are left out: hosts without a place on the list are refused, none is added by a cut.
+    names = match_value(decision).split(":")
+    while names and len(":".join(names)) > MAX_MATCH_BYTES:
+        names.pop()
+    if not names:
+        raise EncodingError("an MX name is longer than sendmail can read")
+    return f"secure match={':'.join(names)} servername=hostname"
 
 
 def _is_held_everywhere(decision: Decision) -> bool:

@@ -124,7 +124,7 @@ def txt_check_time(now: datetime, ttl_seconds: int) -> datetime:
 def retry_time(now: datetime, failure_count: int, jitter: float) -> datetime:
     """When to try again after the `failure_count`-th failure in a row (1 is the first)."""
     # RFC 8461 §3.3: five minutes or more between attempts (STS-FET-31).
-    backoff = min(FETCH_BACKOFF * 2 ** min(failure_count - 1, 8), MAX_FETCH_BACKOFF)
+    backoff: timedelta = min(FETCH_BACKOFF * 2 ** min(failure_count - 1, 8), MAX_FETCH_BACKOFF)
     return now + backoff * (1 + 0.2 * jitter)
 
 

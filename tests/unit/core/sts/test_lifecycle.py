@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from strictmail.core.sts import lifecycle
-from strictmail.core.sts.lifecycle import PolicyEntry
 from strictmail.core.sts.values import FetchedPolicy, FetchFailure, Mode, StsPolicy
 from strictmail.core.tlsrpt.results import ResultType
+
+if TYPE_CHECKING:
+    from strictmail.core.sts.lifecycle import PolicyEntry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTTPS policy host: it serves a policy, or does one thing wrong.
+
+It answers only under its own name: another SNI, or none, is refused (RFC 8461 §7.1), so that every
+fetch from it shows what the client sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import ssl
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import h11
+
+from strictmail.core.sts.values import MAX_POLICY_BYTES
+from strictmail.lab.connection import Listener, server_context
+from strictmail.lab.entries import PolicyFault
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from strictmail.lab.ca import Credentials
+    from strictmail.lab.connection import Connection
+
+PATH: Final = "/.well-known/mta-sts.txt"
+ELSEWHERE: Final = "https://www.plain.test/mta-sts.txt"
+BOMB_BYTES: Final = 100_000_000
+PIECE: Final = b"x-padding: " + b"x" * 4083 + b"\r\n"
+"""4 KiB that a policy could hold: an extension field."""
+
+_STATUS_LINES: Final = {
+    PolicyFault.NOT_FOUND: "404 Not Found",
+    PolicyFault.SERVER_ERROR: "500 Internal Server Error",
+    PolicyFault.NO_CONTENT: "204 No Content",
+    PolicyFault.NON_AUTHORITATIVE: "203 Non-Authoritative Information",
+    PolicyFault.NOT_MODIFIED: "304 Not Modified",
+    PolicyFault.REDIRECT_SAME_HOST: "301 Moved Permanently",
+    PolicyFault.REDIRECT_OTHER_HOST: "302 Found",
+}
+_CONTENT_TYPES: Final = {
+    PolicyFault.WRONG_TYPE: "text/html; charset=utf-8",
+    PolicyFault.NO_TYPE: "",
+    PolicyFault.PARAMETERS: 'Text/Plain; charset=iso-8859-1; x="y"',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRequest:
+    """A request that a policy host got.
+
+    Attributes:
+        host: The policy host.
+        server_name: The SNI, or None.
+        method: Such as `GET`.
+        target: The request target.
+        headers: Names in lower case.
+        at: When, by the lab's clock.
+    """
+
+    host: str
+    server_name: str | None
+    method: str
+    target: str
+    headers: dict[str, str]
+    at: datetime
+
+
+class PolicyHostServer:
+    """The server behind one policy host name.
+
+    Attributes:
+        name: The policy host.
+        body: What it serves; may be changed at any time.
+        fault: What it does wrong; set by `behave`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        body: bytes,
+        credentials: Credentials,
+        *,
+        fault: PolicyFault,
+        slow_seconds: float,
+        now: Callable[[], datetime],
+        on_request: Callable[[PolicyRequest], None],
+    ) -> None:
+        """Make one that does not listen yet.
+
+        Args:
+            name: The policy host.
+            body: What it serves.
+            credentials: What it shows.
+            fault: What it does wrong.
+            slow_seconds: Seconds between two octets of a slow host.
+            now: The lab's clock.
+            on_request: Told of each request.
+        """
+        self.name = name
+        self.body = body
+        self.credentials = credentials
+        self.fault = fault
+        self._slow_seconds = slow_seconds
+        self._now = now
+        self._on_request = on_request
+        self._listener = Listener(self._serve)
+        self._address = ("", 0)
+
+    def start(self, address: str, port: int) -> int:
+        """Listen; returns the port.
+
+        Raises:
+            OSError: The address is taken.
+        """
+        port = self._listener.bind(address, port)
+        self._address = (address, port)
+        self.behave(self.fault)
+        return port
+
+    def behave(self, fault: PolicyFault, credentials: Credentials | None = None) -> None:
+        """Take on a fault, or put it away, from the next connection on."""
+        self.fault = fault
+        self.credentials = credentials or self.credentials
+        if fault is PolicyFault.REFUSE:
+            self._listener.shut()
+        elif not self._listener.is_open:
+            self._listener.bind(*self._address)
+
+    async def close(self) -> None:
+        """Stop."""
+        await self._listener.close()
+
+    async def _serve(self, connection: Connection) -> None:
+        if self.fault is PolicyFault.STALL:
+            await connection.wait_closed()
+            return
+        if self.fault is not PolicyFault.PLAINTEXT_ONLY:
+            await connection.start_tls(self._context())
+        request = await _read_request(connection)
+        if request is None:
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+        seen = PolicyRequest(
+            self.name,
+            connection.server_name,
+            request.method.decode("ascii"),
+            request.target.decode("ascii"),
+            headers,
+            self._now(),
+        )
+        self._on_request(seen)
+        await self._respond(connection, seen)
+
+    def _context(self) -> ssl.SSLContext:
+        context = server_context(
+            self.credentials.chain_file, old=self.fault is PolicyFault.OLD_TLS
+        )
+        remember = context.sni_callback
+
+        def judge(tls: ssl.SSLObject, name: str | None, current: ssl.SSLContext) -> int | None:
+            assert remember is not None
+            remember(tls, name, current)
+            # RFC 8461 §7.1: the chain for this name, or an end of the handshake (OPS-18).
+            return None if name == self.name else ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+        context.sni_callback = judge
+        return context
+
+    async def _respond(self, connection: Connection, request: PolicyRequest) -> None:
+        host = request.headers.get("host", "").partition(":")[0]
+        if request.method != "GET" or request.target != PATH or host != self.name:
+            await connection.write(_head("404 Not Found", length=0))
+            return
+        special = _RESPONSES.get(self.fault)
+        if special is not None:
+            await special(self, connection)
+            return
+        status = _STATUS_LINES.get(self.fault, "200 OK")
+        body = b"" if self.fault in (PolicyFault.NO_CONTENT, PolicyFault.NOT_MODIFIED) else self.body
+        content_type = _CONTENT_TYPES.get(self.fault, "text/plain")
+        location = {
+            PolicyFault.REDIRECT_SAME_HOST: f"https://{self.name}/policy.txt",
+            PolicyFault.REDIRECT_OTHER_HOST: ELSEWHERE,
+        }.get(self.fault, "")
+        head = _head(status, content_type=content_type, length=len(body), location=location)
+        await connection.write(head + body)
+        await connection.say_goodbye()
+
+    async def _send_slowly(self, connection: Connection) -> None:
+        await connection.write(_head("200 OK", length=len(self.body)))
+        for octet in self.body:
+            await asyncio.sleep(self._slow_seconds)
+            await connection.write(bytes([octet]))
+
+    async def _send_endless(self, connection: Connection) -> None:
+        await connection.write(_head("200 OK", length=None) + _chunk(self.body))
+        while True:
+            await connection.write(_chunk(PIECE))
+
+    async def _send_huge(self, connection: Connection) -> None:
+        body = self.body + PIECE * (MAX_POLICY_BYTES // len(PIECE) + 1)
+        await connection.write(_head("200 OK", length=len(body)) + body)
+        await connection.say_goodbye()
+
+    async def _send_headers(self, connection: Connection) -> None:
+        await connection.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")
+        while True:
+            await connection.write(PIECE)
+
+    async def _send_compressed(self, connection: Connection) -> None:
+        body = gzip.compress(self.body) if self.fault is PolicyFault.GZIP else _bomb()
+        await connection.write(_head("200 OK", length=len(body), encoding="gzip") + body)
+        await connection.say_goodbye()
+
+    async def _send_truncated(self, connection: Connection) -> None:
+        await connection.write(_head("200 OK", length=len(self.body) + 100) + self.body)
+
+    async def _send_unfinished(self, connection: Connection) -> None:
+        await connection.write(_head("200 OK", length=None) + _chunk(self.body))
+        await connection.say_goodbye()
+
+    async def _send_no_http(self, connection: Connection) -> None:
+        await connection.write(self.body)
+        await connection.say_goodbye()
+
+
+_RESPONSES: Final[dict[PolicyFault, Callable[[PolicyHostServer, Connection], Awaitable[None]]]] = {
+    PolicyFault.SLOW: PolicyHostServer._send_slowly,
+    PolicyFault.ENDLESS: PolicyHostServer._send_endless,
+    PolicyFault.HUGE: PolicyHostServer._send_huge,
+    PolicyFault.HEADER_FLOOD: PolicyHostServer._send_headers,
+    PolicyFault.GZIP: PolicyHostServer._send_compressed,
+    PolicyFault.BOMB: PolicyHostServer._send_compressed,
+    PolicyFault.TRUNCATED: PolicyHostServer._send_truncated,
+    PolicyFault.UNFINISHED_CHUNKS: PolicyHostServer._send_unfinished,
+    PolicyFault.NOT_HTTP: PolicyHostServer._send_no_http,
+}
+
+
+async def _read_request(connection: Connection) -> h11.Request | None:
+    parser = h11.Connection(h11.SERVER)
+    with contextlib.suppress(h11.RemoteProtocolError):
+        while True:
+            event = parser.next_event()
+            if isinstance(event, h11.Request):
+                return event
+            if event is not h11.NEED_DATA:
+                return None
+            parser.receive_data(await connection.read())
+    return None
+
+
+def _head(
+    status: str,
+    *,
+    length: int | None,
+    content_type: str = "text/plain",
+    encoding: str = "",
+    location: str = "",
+) -> bytes:
+    fields = [f"HTTP/1.1 {status}", "Connection: close"]
+    fields.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
+    if content_type:
+        fields.append(f"Content-Type: {content_type}")
+    if encoding:
+        fields.append(f"Content-Encoding: {encoding}")
+    if location:
+        fields.append(f"Location: {location}")
+    return "\r\n".join([*fields, "", ""]).encode("ascii")
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@lru_cache(maxsize=1)
+def _bomb() -> bytes:
+    return gzip.compress(b"x" * BOMB_BYTES, compresslevel=9)

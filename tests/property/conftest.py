@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hypothesis without a clock: a busy machine must not fail a test."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "strictmail", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("strictmail")
