@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("strictmail", deadline=None, print_blob=True)
+settings.register_profile(
+    "strictmail", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
 settings.load_profile("strictmail")

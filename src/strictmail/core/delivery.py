@@ -219,8 +219,10 @@ def settle_policy(
         )
     elif wanted and entry is not None and isinstance(fetched, FetchFailure):
         entry = apply_fetch_failed(entry, fetched, now, 0)
-    # RFC 8461 §3.3, §5.1: a failure takes nothing away (STS-REC-07, STS-REC-29, STS-FET-29,
-    # STS-FET-30); without a live policy, as without MTA-STS (STS-FET-28, STS-APP-62).
+    # RFC 8461 §3.3, §5.1: a failed look takes nothing away (STS-REC-07, STS-REC-29, STS-FET-29,
+    # STS-FET-30, STS-APP-58).
+    # RFC 8461 §5: without a live policy, as without MTA-STS, at each attempt anew (STS-FET-28,
+    # STS-APP-62, STS-APP-63, STS-APP-64).
     if entry is None or is_expired(entry, now):
         return None
     return entry.policy
@@ -287,7 +289,7 @@ def _judge_no_hosts(policy: StsPolicy | None, mx_status: MxStatus, *, mx_secure:
 
 def _judge_host(policy: StsPolicy | None, host: HostState, *, dane_suffices: bool) -> _Verdict:
     if not host.reachable:
-        # RFC 8461 App. B: no policy failure, and not reported as one (STS-APP-60).
+        # RFC 8460 §4.3.4: no policy failure, and not reported as one (STS-APP-60).
         return _Verdict(Session.NONE, reason="cannot be reached")
     dane = _judge_dane(host)
     sts = _judge_sts(policy, host)

@@ -73,6 +73,8 @@ def parse_nexthop(key: str) -> Nexthop:
     if key.startswith("."):
         # RFC 8461 §3.4: policies do not extend to subdomains (STS-APP-03, STS-REC-28).
         return Nexthop(NexthopKind.PARENT, _parse_name(key[1:], key))
+    # RFC 8461 §1.1: the next-hop domain is the policy domain, as it was given (STS-APP-01,
+    # STS-APP-05).
     name, port = _split_port(key, key)
     if is_address(name):
         return Nexthop(NexthopKind.ADDRESS_LITERAL, "", port)
@@ -92,6 +94,7 @@ def _parse_bracketed(key: str) -> Nexthop:
     if is_address(address):
         # RFC 8461 §3.4: `_mta-sts.[192.0.2.1]` is never asked for (STS-APP-04).
         return Nexthop(NexthopKind.ADDRESS_LITERAL, "", port)
+    # RFC 8461 §3.4: a smart host's name is the policy domain (STS-APP-02).
     return Nexthop(NexthopKind.HOST, _parse_name(inside, key), port)
 
 

@@ -227,12 +227,15 @@ class Listener:
                 await writer.wait_closed()
 
 
-def server_context(chain_file: Path, *, old: bool = False) -> ssl.SSLContext:
+def server_context(
+    chain_file: Path, *, old: bool = False, only_name: str | None = None
+) -> ssl.SSLContext:
     """Make a server's TLS context.
 
     Args:
         chain_file: PEM with key and chain.
         old: TLS 1.0 only.
+        only_name: Refuse sessions under another SNI, or without any.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if old:
@@ -242,12 +245,14 @@ def server_context(chain_file: Path, *, old: bool = False) -> ssl.SSLContext:
             context.minimum_version = ssl.TLSVersion.TLSv1
             context.maximum_version = ssl.TLSVersion.TLSv1
         context.set_ciphers("ALL:@SECLEVEL=0")
+
+    def judge(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        if isinstance(tls, _ServerSide):
+            tls.server_name = name
+        refused = only_name is not None and name != only_name
+        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if refused else None
+
     context.sslobject_class = _ServerSide
     context.load_cert_chain(chain_file)
-    context.sni_callback = _remember_name
+    context.sni_callback = judge
     return context
-
-
-def _remember_name(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-    if isinstance(tls, _ServerSide):
-        tls.server_name = name

@@ -161,7 +161,8 @@ def _add_mx_host(
     if host.has_address:
         data.add(host.base_domain, "A", addresses[host.name])
     for record in tlsa.get(host.name, ()):
-        data.add(f"{TLSA_LABELS}.{host.base_domain}", "TLSA", str(record))
+        owner = host.tlsa_owner or f"{TLSA_LABELS}.{host.base_domain}"
+        data.add(owner, "TLSA", str(record))
 
 
 def _add_policy_host(
@@ -171,8 +172,9 @@ def _add_policy_host(
         return
     if host.canonical:
         data.add(name, "CNAME", f"{host.canonical}.")
-    for address in host.addresses or (addresses[name],):
-        data.add(host.canonical or name, "AAAA" if ":" in address else "A", address)
+    for address in host.addresses:
+        rdtype = "AAAA" if ":" in address else "A"
+        data.add(host.canonical or name, rdtype, addresses[name] if address == "lab" else address)
 
 
 def base_data() -> DnsData:

@@ -138,10 +138,9 @@ class MxHost:
         fault: What its SMTP service does.
         certificate: What is wrong with its certificate.
         certificate_names: The DNS names in it, if not just `name`.
-        tlsa: Records computed from the certificate: `3 1 1`, `2 0 1` (the intermediate),
-            `2 1 1 root`; with `wrong` behind: data of something else, `short`: cut off, `md5`:
-            of an unknown matching type's length. Usages 0 and 1 take the data of 2 and 3.
-        canonical: `name` is a CNAME to this name, where address and TLSA records are.
+        tlsa: Records computed from the certificate, as in `strictmail.lab.tlsa`.
+        tlsa_owner: Where they are, if not at `_25._tcp` below the base domain.
+        canonical: `name` is a CNAME to this name, where the address is.
         has_address: Whether it can be resolved at all.
     """
 
@@ -151,12 +150,13 @@ class MxHost:
     certificate: CertFault = CertFault.GOOD
     certificate_names: tuple[str, ...] = ()
     tlsa: tuple[str, ...] = ()
+    tlsa_owner: str = ""
     canonical: str = ""
     has_address: bool = True
 
     @property
     def base_domain(self) -> str:
-        """Where address and TLSA records are."""
+        """Where its address is."""
         return self.canonical or self.name
 
 
@@ -170,7 +170,7 @@ class PolicyHost:
         certificate: What is wrong with its certificate.
         certificate_names: The DNS names in it, if not just its own.
         canonical: The policy host's name is a CNAME to this one.
-        addresses: Instead of the lab's own; () with `has_address` means the lab's.
+        addresses: What its name resolves to; `lab` stands for its real address.
         has_address: Whether its name resolves at all.
     """
 
@@ -179,7 +179,7 @@ class PolicyHost:
     certificate: CertFault = CertFault.GOOD
     certificate_names: tuple[str, ...] = ()
     canonical: str = ""
-    addresses: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ("lab",)
     has_address: bool = True
 
 
@@ -267,6 +267,21 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
+class Departure:
+    """Where a kind of sender cannot do what the standards want, and why.
+
+    Attributes:
+        dialects: The dialects of the senders it is about.
+        outcome: What they do instead.
+        reason: Why that is so.
+    """
+
+    dialects: tuple[str, ...]
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What the owner does when `Lab.change` is called: a new policy under a new id."""
 
@@ -293,6 +308,7 @@ class ZooEntry:
         records: Further records, master file form with absolute names, no TTL and class.
         cuts: Zone cuts of its own.
         change: What the owner may do later.
+        departs: Senders of which less can be expected.
     """
 
     name: str
@@ -307,6 +323,7 @@ class ZooEntry:
     records: tuple[str, ...] = ()
     cuts: tuple[Cut, ...] = ()
     change: Change | None = None
+    departs: tuple[Departure, ...] = ()
 
     @property
     def policy_host(self) -> str:

@@ -67,7 +67,6 @@ class SeenRecipient:
 
 @dataclass(slots=True)
 class _Session:
-    extended: bool = False
     sender: str | None = None
     recipients: list[str] = field(default_factory=list)
 
@@ -159,7 +158,7 @@ class MxHostServer:
         verb, _, argument = line.partition(b" ")
         match verb.upper():
             case b"EHLO":
-                await self._greet(connection, session)
+                await self._greet(connection)
             case b"HELO":
                 await _say(connection, f"250 {self.name}")
             case b"STARTTLS":
@@ -182,11 +181,10 @@ class MxHostServer:
                 await _say(connection, "502 5.5.2 Not understood")
         return _Next.GO_ON
 
-    async def _greet(self, connection: Connection, session: _Session) -> None:
+    async def _greet(self, connection: Connection) -> None:
         if self.fault is MxFault.EHLO_REFUSED:
             await _say(connection, "502 5.5.1 EHLO is not known here")
             return
-        session.extended = True
         # STARTTLS is not offered inside TLS (SEC-06).
         offer = self.fault is not MxFault.NO_STARTTLS and not connection.tls
         words = [self.name, "PIPELINING", f"SIZE {MAX_MESSAGE_BYTES}", "8BITMIME"]
@@ -214,7 +212,6 @@ class MxHostServer:
         # What was said in the clear does not count any more (SEC-04, SEC-05): start_tls forgets
         # what was read ahead, and the session begins anew.
         session.forget()
-        session.extended = False
         old = self.fault is MxFault.OLD_TLS
         await connection.start_tls(server_context(self.credentials.chain_file, old=old))
         return _Next.GO_ON

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import ssl
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -141,7 +140,12 @@ class PolicyHostServer:
             await connection.wait_closed()
             return
         if self.fault is not PolicyFault.PLAINTEXT_ONLY:
-            await connection.start_tls(self._context())
+            # RFC 8461 §7.1: the chain for this name, or an end of the handshake (OPS-18).
+            old = self.fault is PolicyFault.OLD_TLS
+            context = server_context(
+                self.credentials.chain_file, old=old, only_name=self.name
+            )
+            await connection.start_tls(context)
         request = await _read_request(connection)
         if request is None:
             return
@@ -156,21 +160,6 @@ class PolicyHostServer:
         )
         self._on_request(seen)
         await self._respond(connection, seen)
-
-    def _context(self) -> ssl.SSLContext:
-        context = server_context(
-            self.credentials.chain_file, old=self.fault is PolicyFault.OLD_TLS
-        )
-        remember = context.sni_callback
-
-        def judge(tls: ssl.SSLObject, name: str | None, current: ssl.SSLContext) -> int | None:
-            assert remember is not None
-            remember(tls, name, current)
-            # RFC 8461 §7.1: the chain for this name, or an end of the handshake (OPS-18).
-            return None if name == self.name else ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-
-        context.sni_callback = judge
-        return context
 
     async def _respond(self, connection: Connection, request: PolicyRequest) -> None:
         host = request.headers.get("host", "").partition(":")[0]

@@ -60,7 +60,8 @@ def _settle(
     )
 
 
-@pytest.mark.req("STS-APP-62", "STS-APP-63", "STS-APP-64", "STS-FET-28", "STS-FET-29")
+@pytest.mark.req("STS-APP-58", "STS-APP-62", "STS-APP-63", "STS-APP-64")
+@pytest.mark.req("STS-FET-28", "STS-FET-29")
 @pytest.mark.parametrize(
     ("entry", "seen_id", "fetched", "mode"),
     [

@@ -165,6 +165,7 @@ def _read_line(draft: _Draft, line: str, number: int) -> None:
         # skipped, and do not end the policy (STS-POL-06, C-04).
         draft.warn(f"line {number} is empty: the grammar has no empty lines (RFC 8461 section 3.2)")
         return
+    # RFC 8460 §4.5: reports quote the lines as served (STS-FET-33).
     draft.lines.append(line)
     key, colon, rest = line.partition(":")
     if not colon:

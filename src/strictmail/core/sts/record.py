@@ -94,7 +94,7 @@ def parse_policy_id(record: bytes) -> str:
     # over (STS-REC-16), and the order is free (STS-REC-15).
     found = next((field for field in fields if field.name == "id"), None)
     if found is None:
-        # RFC 8461 §3.1: the id is required, and its name is case-sensitive (STS-REC-11, -14).
+        # RFC 8461 §3.1: the id is required, and its name is case-sensitive (STS-REC-11, STS-REC-14).
         raise RecordSyntaxError(_say_no_id(fields), text=text, position=len(text))
     if _POLICY_ID.fullmatch(found.value) is None:
         # RFC 8461 §3.1: 1 to 32 letters and digits (STS-REC-12, STS-REC-13).
