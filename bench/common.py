@@ -87,6 +87,11 @@ class Settings:
         return ["taskset", "-c", str(cpu), *(["chrt", "-f", "20"] if wanted else [])]
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment that daemons and commands are started with: nobody's habits in it."""
+    return {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+
+
 def fail(message: str) -> NoReturn:
     """End the run: its figures would mean nothing."""
     raise SystemExit(f"bench: {message}")

@@ -255,7 +255,7 @@ int main(int argc, char **argv) {
         idle[idle_count++] = i;
     }
 
-    bool once = option.order[0] == 'o', paced = option.rate > 0, exhausted = false;
+    bool once = option.order[0] == 'o', paced = option.rate > 0, exhausted = false, stopping = false;
     int64_t start = now_ns(), measure_from = start + (int64_t)(once ? 0 : option.warmup * 1e9);
     int64_t end = once ? INT64_MAX : measure_from + (int64_t)(option.seconds * 1e9);
     int64_t last_answer = start, interval = paced ? (int64_t)(1e9 / option.rate) : 0, due = start;
@@ -266,13 +266,13 @@ int main(int argc, char **argv) {
     struct epoll_event events[MAX_EVENTS];
     for (;;) {
         int64_t now = now_ns();
-        if (!measuring && now >= measure_from) {
+        if (!measuring && !stopping && now >= measure_from) {
             measuring = true, measure_from = now, answered_before = answered, cpu_before = cpu_seconds();
         }
         if (now >= end) { // stop asking and counting, but take what is still owed
             elapsed = (double)(now - measure_from) / 1e9, cpu = cpu_seconds() - cpu_before;
             requests = answered - answered_before;
-            measuring = false, exhausted = true, end = INT64_MAX;
+            measuring = false, stopping = true, exhausted = true, end = INT64_MAX;
         }
         while (idle_count > 0 && !exhausted && (!paced || due <= now)) {
             if (!send_batch(&connections[idle[idle_count - 1]])) { exhausted = true; break; }
@@ -280,9 +280,9 @@ int main(int argc, char **argv) {
         }
         if (exhausted && idle_count == n) break;
         if (now - last_answer > (int64_t)(option.timeout * 1e9) && idle_count < n) break;
-        int wait_ms = 100;
-        if (paced && idle_count > 0 && !exhausted) wait_ms = due > now ? (int)((due - now) / 1000000) : 0;
-        int ready = epoll_wait(epoll, events, MAX_EVENTS, wait_ms > 100 ? 100 : wait_ms);
+        struct timespec wait = {.tv_nsec = 100000000};
+        if (paced && idle_count > 0 && !exhausted && due - now < wait.tv_nsec) wait.tv_nsec = due > now ? due - now : 0;
+        int ready = epoll_pwait2(epoll, events, MAX_EVENTS, &wait, NULL);
         for (int i = 0; i < ready; i++) {
             uint32_t index = events[i].data.u32;
             if (!read_replies(&connections[index])) continue;

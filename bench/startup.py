@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from common import spread, text, verdict, write_keys
+from common import clean_environment, fail, spread, text, verdict, write_keys
 from load import Load, Shape
 from storefill import domain, filled
 from world import World
@@ -44,14 +44,14 @@ def _cpu_of(settings: Settings, arguments: list[str]) -> dict[str, Any]:
     cpu, wall = [], []
     for _ in range(settings.scale.help_runs + 1):
         started = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=clean_environment())
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            raise SystemExit(f"bench: {' '.join(arguments)} ended with {process.returncode}")
+            fail(f"{' '.join(arguments)} ended with {process.returncode}")
         cpu.append((usage.ru_utime + usage.ru_stime) * 1000)
         wall.append((time.monotonic() - started) * 1000)
-    # The first run filled the page cache, and wrote no byte code that the others lack.
+    # The first run filled the page cache and wrote the byte code.
     return {"cpu_ms": spread(cpu[1:]), "wall_ms": spread(wall[1:])}
 
 
@@ -66,7 +66,7 @@ def _ready(settings: Settings, state: Path, *, asks: bool) -> dict[str, Any]:
             if asks:
                 result = Load(settings, f"inet:127.0.0.1:{PORT}", keys, Shape(1, once=True)).result()
                 if result.ok != 1:
-                    raise SystemExit("bench: ready, but the answer is weaker than the cache demands")
+                    fail("ready, but the answer is weaker than the cache demands")
                 first.append(result.p50_us / 1000)
     report = {"ready_s": spread(seconds), "cpu_s": spread(cpu)}
     return report | ({"first_answer_ms": spread(first)} if first else {})

@@ -11,16 +11,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import socket
 import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from common import ROOT, fail
+from common import ROOT, clean_environment, fail
 from programs import program
 
 if TYPE_CHECKING:
@@ -213,8 +212,7 @@ class World:
         return self.work / f"strictmail-{port}.sock"
 
     def _environment(self) -> dict[str, str]:
-        wanted = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-        return {**wanted, "SSL_CERT_FILE": str(self.ca_file)}
+        return {**clean_environment(), "SSL_CERT_FILE": str(self.ca_file)}
 
     def _lend_uvloop(self) -> Path:
         """A directory that holds this environment's uvloop and nothing else."""
@@ -240,12 +238,3 @@ class World:
         daemon.wait_for_output(b"ready")
         return daemon
 
-
-def output_to(path: Path) -> IO[bytes]:
-    """A file for a program's output."""
-    return path.open("wb")
-
-
-def free_mib(path: Path) -> float:
-    """Room left where `path` lies."""
-    return shutil.disk_usage(path).free / 2**20

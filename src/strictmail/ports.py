@@ -7,16 +7,16 @@ contract tests run against both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from strictmail.core.dnsvalues import Answer, RecordType
+    from strictmail.core.overrides import Override
     from strictmail.core.sts.lifecycle import PolicyEntry
     from strictmail.core.sts.values import FetchedPolicy, FetchFailure
-    from strictmail.core.overrides import Override
 
 
 class Clock(Protocol):
@@ -73,8 +73,9 @@ class PolicyFetcher(Protocol):
 
 
 class PolicyStore(Protocol):
-    """Cached policies and overrides on disk. Synchronous: call it from a worker thread
-    unless the call is documented as cheap.
+    """Cached policies and overrides on disk.
+
+    Synchronous: call it from a worker thread unless the call is documented as cheap.
 
     Every method raises StoreUnavailableError when the disk does not play along; the caller
     keeps answering from memory and says so.
@@ -139,5 +140,3 @@ class PolicyStore(Protocol):
     def close(self) -> None:
         """Flush and close."""
         ...
-
-

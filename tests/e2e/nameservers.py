@@ -8,7 +8,6 @@ or bogus is worked out from signatures and not from a table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import dns.flags
@@ -16,10 +15,14 @@ import dns.message
 import dns.query
 import dns.rcode
 
+from strictmail.lab.dnsdata import ZoneKind
+from strictmail.lab.zones import WRONG_DS, Ds, zone_files
+
 from .world import READY_SECONDS, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from strictmail.lab.net import Lab
+    from strictmail.lab.zones import ZoneFile
 
     from .world import Process, World
 
@@ -81,33 +84,13 @@ remote-control:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Zone:
-    """A zone to serve.
-
-    Attributes:
-        name: With its final dot; "." is the root.
-        records: Master file text without SOA, NS of the zone itself, and DS.
-        signed: knot signs it, and the parent has its DS.
-        wrong_ds: The parent has a DS that fits no key: validators call it bogus.
-    """
-
-    name: str
-    records: str = ""
-    signed: bool = True
-    wrong_ds: bool = False
-
-    def is_parent_of(self, other: Zone) -> bool:
-        """Tell whether `other` is delegated from here (one label below)."""
-        return other.name != "." and (other.name.partition(".")[2] or ".") == self.name
-
-
 class NameServers:
     """knot with some zones, and unbound that trusts their root."""
 
-    def __init__(self, world: World, zones: Sequence[Zone], root: str = "bookworm") -> None:
+    def __init__(self, world: World, lab: Lab, root: str = "bookworm") -> None:
         self._world = world
-        self._zones = zones
+        self._zones = zone_files(lab)
+        self._dead = [name for name, kind in lab.data.zones.items() if kind is ZoneKind.DEAD]
         self._root = root
         self._directory = world.directory / "dns"
         self.processes: list[Process] = []
@@ -118,7 +101,7 @@ class NameServers:
         self._write_knot_conf()
         ds_of = self._make_keys()
         for zone in self._zones:
-            world.write(f"dns/{self._file(zone)}", self._text(zone, ds_of))
+            world.write(f"dns/{zone.file_name}", self._text(zone, ds_of))
         world.write("dns/hints", f". 3600 NS ns.test.\nns.test. 3600 A {AUTHORITY}\n")
         world.write("dns/anchor", ds_of["."] + "\n")
         world.write("dns/unbound.conf", UNBOUND_CONF.format(resolver=RESOLVER, directory=directory))
@@ -155,9 +138,13 @@ class NameServers:
     def _write_knot_conf(self) -> None:
         text = KNOT_CONF.format(authority=AUTHORITY, directory=self._directory)
         for zone in self._zones:
-            text += f'- domain: "{zone.name}"\n  file: "{self._file(zone)}"\n'
+            text += f'- domain: "{zone.name}"\n  file: "{zone.file_name}"\n'
             if zone.signed:
                 text += "  dnssec-signing: on\n  dnssec-policy: single\n"
+        # Left out altogether, knot would answer with a referral to itself, which unbound takes for
+        # an insecure "there is none"; a zone without contents is SERVFAIL.
+        for name in self._dead:
+            text += f'- domain: "{name}."\n  file: "nothing"\n'
         self._world.write("dns/knot.conf", text)
         (self._directory / "db").mkdir()
 
@@ -173,22 +160,15 @@ class NameServers:
             assert ds_of[zone.name], said
         return ds_of
 
-    def _text(self, zone: Zone, ds_of: dict[str, str]) -> str:
-        origin = zone.name
-        lines = [f"$ORIGIN {origin}", "$TTL 60", SOA, "@ NS ns.test.", zone.records]
-        if origin == "test.":
+    def _text(self, zone: ZoneFile, ds_of: dict[str, str]) -> str:
+        lines = [f"$ORIGIN {zone.name}", "$TTL 60", SOA, "@ NS ns.test."]
+        if zone.name == ".":
             lines.append(f"ns.test. A {AUTHORITY}")
         for child in self._zones:
-            if zone.is_parent_of(child):
+            if child.is_main and child.parent == zone.name:
                 lines.append(f"{child.name} NS ns.test.")
-                if child.wrong_ds:
-                    lines.append(f"{child.name} DS 4711 13 2 {'0' * 64}")
-                elif child.signed:
+                if child.ds is Ds.WRONG:
+                    lines.append(f"{child.name} {WRONG_DS}")
+                elif child.ds is Ds.RIGHT:
                     lines.append(ds_of[child.name])
-        if origin == ".":
-            lines.append(f"ns.test. A {AUTHORITY}")
-        return "\n".join(lines) + "\n"
-
-    @staticmethod
-    def _file(zone: Zone) -> str:
-        return f"{zone.name.rstrip('.') or 'root'}.zone"
+        return "\n".join(lines) + "\n" + zone.records

@@ -25,11 +25,20 @@ from .world import READY_SECONDS, World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from strictmail.lab.net import ReceivedMessage
+    from strictmail.lab.net import ReceivedMessage, SeenRecipient
+    from strictmail.lab.zoo import Outcome, ZooEntry
 
 T = TypeVar("T")
 
 RECEIVED_WORDS: Final = {True: "over TLS", False: "in the clear"}
+
+
+def expected(entry: ZooEntry, dialect: str, *, dane: bool) -> Outcome:
+    """What the zoo expects of a sender that is answered in `dialect`."""
+    for departure in entry.departs:
+        if dialect in departure.dialects:
+            return departure.outcome
+    return entry.expect.dane if dane else entry.expect.plain
 
 
 def received_text(messages: Sequence[ReceivedMessage]) -> str:
@@ -72,7 +81,7 @@ class LabThread:
             self._loop.close()
 
     async def _live(self) -> None:
-        async with Lab(ports=LabPorts(dns=0, https=443, smtp=25)) as self.lab:
+        async with Lab(ports=LabPorts(https=443, smtp=25), dns=False) as self.lab:
             self._up.set()
             await self._down.wait()
 
@@ -100,6 +109,11 @@ class Scene:
         messages = self.lab.do(lambda lab: list(lab.messages))
         return [m for m in messages if recipient is None or recipient in m.recipients]
 
+    def named(self, recipient: str) -> list[SeenRecipient]:
+        """Where a recipient was named to an MX host, whether or not a message followed."""
+        seen = self.lab.do(lambda lab: list(lab.recipients))
+        return [one for one in seen if one.recipient == recipient]
+
 
 @contextlib.contextmanager
 def open_scene(name: str, roots: Sequence[str], *, warm: Sequence[str] = ()) -> Iterator[Scene]:
@@ -115,7 +129,7 @@ def open_scene(name: str, roots: Sequence[str], *, warm: Sequence[str] = ()) -> 
         lab.start()
         try:
             ca_file = world.write("lab-ca.pem", Path(lab.lab.ca_file).read_text())
-            nameservers = NameServers(world, lab_zones(world, lab))
+            nameservers = NameServers(world, lab.lab)
             nameservers.start()
             daemon = Daemon(world, str(ca_file))
             daemon.start()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import pytest
+
 from strictmail.lab.zoo import ZOO
 
 from .postfix import Postfix

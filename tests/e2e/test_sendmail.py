@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import pytest
+
 from strictmail.lab.zoo import ZOO
 
 from .matrix import cases

@@ -9,9 +9,11 @@ answer, and bogus, SERVFAIL and a time-out as one class: a lookup error.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_CNAME_HOPS: Final = 8
 """CNAMEs followed in one lookup (RFC 7672 §2.1.3 wants a limit; resolvers use 8 to 16)."""

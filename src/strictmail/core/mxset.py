@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from strictmail.core.dnsvalues import Tlsa
+if TYPE_CHECKING:
+    from strictmail.core.dnsvalues import Tlsa
 
 
 class MxStatus(enum.Enum):

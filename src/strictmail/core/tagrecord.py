@@ -56,7 +56,7 @@ def is_extension_name(name: str) -> bool:
 
 def join_strings(strings: Collection[bytes]) -> bytes:
     """The text of one TXT record: its character-strings, with nothing between them."""
-    # RFC 8461 §3.1, RFC 8460 §3: joined before anything is looked at (STS-REC-03, RPT-REC-03).
+    # RFC 8461 §3.1, RFC 8460 §3: joined before anything is looked at (STS-REC-03).
     return b"".join(strings)
 
 
@@ -141,7 +141,7 @@ def _parse_field(part: str, text: str, position: int, known: Collection[str]) ->
             f"white space around the `=` of {quote(body)}: remove it", text=text, position=position
         )
     # RFC 8461 §3.1: a name of 1 to 32 letters, digits, `_`, `-`, `.`, the first a letter or
-    # digit, and a value that is not empty (STS-REC-17, RPT-REC-08).
+    # digit, and a value that is not empty (STS-REC-17).
     if not is_extension_name(name):
         raise RecordSyntaxError(
             f"{quote(name)} is not a field name: 1 to 32 letters, digits, `_`, `-`, `.`",

@@ -128,7 +128,7 @@ class CertificateAuthority:
             leaf = _sign(builder, _name(name), key)
         else:
             leaf = _sign(builder, issuer.certificate.subject, issuer.key)
-        return self._store(name, key, (leaf, *chain))
+        return self._store(key, (leaf, *chain))
 
     def _validity(self, fault: CertFault) -> _Validity:
         if fault is CertFault.EXPIRED:
@@ -153,7 +153,7 @@ class CertificateAuthority:
                 return self._intermediate, (self.intermediate, self.root)
 
     def _store(
-        self, name: str, key: ec.EllipticCurvePrivateKey, chain: tuple[x509.Certificate, ...]
+        self, key: ec.EllipticCurvePrivateKey, chain: tuple[x509.Certificate, ...]
     ) -> Credentials:
         self._count += 1
         path = self._directory / f"host-{self._count}.pem"

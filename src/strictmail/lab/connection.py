@@ -168,7 +168,7 @@ class Listener:
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.setblocking(False)
+            listening.settimeout(0)
             listening.bind((host, port))
             listening.listen(BACKLOG)
             self._address = listening.getsockname()
@@ -204,7 +204,7 @@ class Listener:
                 client, _ = self._socket.accept()
             except OSError:  # nobody left to accept, or gone again
                 return
-            client.setblocking(False)
+            client.settimeout(0)
             task = asyncio.get_running_loop().create_task(self._serve(client))
             self._clients.add(task)
             task.add_done_callback(self._clients.discard)

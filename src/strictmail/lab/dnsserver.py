@@ -39,9 +39,8 @@ MAX_UDP_BYTES: Final = 1232
 """Larger answers are truncated, whatever the client offers (DNS flag day 2020)."""
 
 PLAIN_UDP_BYTES: Final = 512
-EDE_BOGUS: Final = 6
-EDE_NO_REACHABLE_AUTHORITY: Final = 22
 _LENGTH_OCTETS: Final = 2
+_SOA: Final = f"{AUTHORITY}. hostmaster.test. 1 3600 600 86400 {TTL_SECONDS}"
 
 
 class DnsFault(enum.StrEnum):
@@ -89,7 +88,7 @@ class DnsServer(asyncio.DatagramProtocol):
         try:
             udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             try:
-                udp.setblocking(False)
+                udp.settimeout(0)
                 udp.bind((host, port))
             except OSError:
                 udp.close()
@@ -170,9 +169,9 @@ class _Resolution:
         try:
             self._answer()
         except _BogusError:
-            self._fail(EDE_BOGUS)
+            self._fail(dns.edns.EDECode.DNSSEC_BOGUS)
         except _DeadError:
-            self._fail(EDE_NO_REACHABLE_AUTHORITY)
+            self._fail(dns.edns.EDECode.NO_REACHABLE_AUTHORITY)
         if self._wants_ad() and self._secure and self._checking:
             self._response.flags |= dns.flags.AD
         if self._fault is DnsFault.TRUNCATED:
@@ -184,7 +183,7 @@ class _Resolution:
         """RFC 6840 §5.7: AD is for those who ask with AD or DO."""
         return bool(self._query.flags & dns.flags.AD or self._query.ednsflags & dns.flags.DO)
 
-    def _fail(self, extended_error: int) -> None:
+    def _fail(self, extended_error: dns.edns.EDECode) -> None:
         self._secure = False
         self._response.answer.clear()
         self._response.authority.clear()
@@ -216,7 +215,7 @@ class _Resolution:
             if self._fault in (DnsFault.NXDOMAIN, DnsFault.NODATA):
                 self._deny(name, exists=self._fault is DnsFault.NODATA)
                 return
-            found = self._data.get(name, rdtype)
+            found = self._data.get(name, rdtype) or self._at_apex(name, rdtype)
             if found:
                 self._add(name, rdtype, found)
                 return
@@ -236,18 +235,25 @@ class _Resolution:
             raise _BogusError
         self._secure = self._secure and kind is ZoneKind.SIGNED
 
+    def _at_apex(self, name: str, rdtype: str) -> list[str]:
+        """What every zone has at its top."""
+        if name not in self._data.zones:
+            return []
+        return {"SOA": [_SOA], "NS": [f"{AUTHORITY}."]}.get(rdtype, [])
+
     def _add(self, name: str, rdtype: str, data: list[str]) -> None:
-        owner = dns.name.from_text(name)
-        self._response.answer.append(dns.rrset.from_text_list(owner, TTL_SECONDS, "IN", rdtype, data))
+        rrset = dns.rrset.from_text_list(_owner(name), TTL_SECONDS, "IN", rdtype, data)
+        self._response.answer.append(rrset)
 
     def _deny(self, name: str, *, exists: bool) -> None:
         if not exists:
             self._response.set_rcode(dns.rcode.NXDOMAIN)
-        owner = dns.name.from_text(self._data.zone_of(name) or ".")
-        soa = f"{AUTHORITY}. hostmaster.test. 1 3600 600 86400 {TTL_SECONDS}"
-        self._response.authority.append(
-            dns.rrset.from_text(owner, TTL_SECONDS, "IN", "SOA", soa)
-        )
+        owner = _owner(self._data.zone_of(name))
+        self._response.authority.append(dns.rrset.from_text(owner, TTL_SECONDS, "IN", "SOA", _SOA))
+
+
+def _owner(name: str) -> dns.name.Name:
+    return dns.name.from_text(f"{name}.")
 
 
 def _fit(response: dns.message.Message, query: dns.message.Message) -> bytes:

@@ -105,7 +105,7 @@ class PolicyHostServer:
         self.body = body
         self.credentials = credentials
         self.fault = fault
-        self._slow_seconds = slow_seconds
+        self.slow_seconds = slow_seconds
         self._now = now
         self._on_request = on_request
         self._listener = Listener(self._serve)
@@ -140,16 +140,16 @@ class PolicyHostServer:
             await connection.wait_closed()
             return
         if self.fault is not PolicyFault.PLAINTEXT_ONLY:
-            # RFC 8461 §7.1: the chain for this name, or an end of the handshake (OPS-18).
+            # RFC 8461 §7.1: the chain for this name, or an end of the handshake.
             old = self.fault is PolicyFault.OLD_TLS
-            context = server_context(
-                self.credentials.chain_file, old=old, only_name=self.name
-            )
+            context = server_context(self.credentials.chain_file, old=old, only_name=self.name)
             await connection.start_tls(context)
         request = await _read_request(connection)
         if request is None:
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers
+        }
         seen = PolicyRequest(
             self.name,
             connection.server_name,
@@ -171,7 +171,9 @@ class PolicyHostServer:
             await special(self, connection)
             return
         status = _STATUS_LINES.get(self.fault, "200 OK")
-        body = b"" if self.fault in (PolicyFault.NO_CONTENT, PolicyFault.NOT_MODIFIED) else self.body
+        body = (
+            b"" if self.fault in (PolicyFault.NO_CONTENT, PolicyFault.NOT_MODIFIED) else self.body
+        )
         content_type = _CONTENT_TYPES.get(self.fault, "text/plain")
         location = {
             PolicyFault.REDIRECT_SAME_HOST: f"https://{self.name}/policy.txt",
@@ -181,54 +183,62 @@ class PolicyHostServer:
         await connection.write(head + body)
         await connection.say_goodbye()
 
-    async def _send_slowly(self, connection: Connection) -> None:
-        await connection.write(_head("200 OK", length=len(self.body)))
-        for octet in self.body:
-            await asyncio.sleep(self._slow_seconds)
-            await connection.write(bytes([octet]))
 
-    async def _send_endless(self, connection: Connection) -> None:
-        await connection.write(_head("200 OK", length=None) + _chunk(self.body))
-        while True:
-            await connection.write(_chunk(PIECE))
+async def _send_slowly(host: PolicyHostServer, connection: Connection) -> None:
+    await connection.write(_head("200 OK", length=len(host.body)))
+    for octet in host.body:
+        await asyncio.sleep(host.slow_seconds)
+        await connection.write(bytes([octet]))
 
-    async def _send_huge(self, connection: Connection) -> None:
-        body = self.body + PIECE * (MAX_POLICY_BYTES // len(PIECE) + 1)
-        await connection.write(_head("200 OK", length=len(body)) + body)
-        await connection.say_goodbye()
 
-    async def _send_headers(self, connection: Connection) -> None:
-        await connection.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")
-        while True:
-            await connection.write(PIECE)
+async def _send_endless(host: PolicyHostServer, connection: Connection) -> None:
+    await connection.write(_head("200 OK", length=None) + _chunk(host.body))
+    while True:
+        await connection.write(_chunk(PIECE))
 
-    async def _send_compressed(self, connection: Connection) -> None:
-        body = gzip.compress(self.body) if self.fault is PolicyFault.GZIP else _bomb()
-        await connection.write(_head("200 OK", length=len(body), encoding="gzip") + body)
-        await connection.say_goodbye()
 
-    async def _send_truncated(self, connection: Connection) -> None:
-        await connection.write(_head("200 OK", length=len(self.body) + 100) + self.body)
+async def _send_huge(host: PolicyHostServer, connection: Connection) -> None:
+    body = host.body + PIECE * (MAX_POLICY_BYTES // len(PIECE) + 1)
+    await connection.write(_head("200 OK", length=len(body)) + body)
+    await connection.say_goodbye()
 
-    async def _send_unfinished(self, connection: Connection) -> None:
-        await connection.write(_head("200 OK", length=None) + _chunk(self.body))
-        await connection.say_goodbye()
 
-    async def _send_no_http(self, connection: Connection) -> None:
-        await connection.write(self.body)
-        await connection.say_goodbye()
+async def _send_headers(_: PolicyHostServer, connection: Connection) -> None:
+    await connection.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")
+    while True:
+        await connection.write(PIECE)
+
+
+async def _send_compressed(host: PolicyHostServer, connection: Connection) -> None:
+    body = gzip.compress(host.body) if host.fault is PolicyFault.GZIP else _bomb()
+    await connection.write(_head("200 OK", length=len(body), encoding="gzip") + body)
+    await connection.say_goodbye()
+
+
+async def _send_truncated(host: PolicyHostServer, connection: Connection) -> None:
+    await connection.write(_head("200 OK", length=len(host.body) + 100) + host.body)
+
+
+async def _send_unfinished(host: PolicyHostServer, connection: Connection) -> None:
+    await connection.write(_head("200 OK", length=None) + _chunk(host.body))
+    await connection.say_goodbye()
+
+
+async def _send_no_http(host: PolicyHostServer, connection: Connection) -> None:
+    await connection.write(host.body)
+    await connection.say_goodbye()
 
 
 _RESPONSES: Final[dict[PolicyFault, Callable[[PolicyHostServer, Connection], Awaitable[None]]]] = {
-    PolicyFault.SLOW: PolicyHostServer._send_slowly,
-    PolicyFault.ENDLESS: PolicyHostServer._send_endless,
-    PolicyFault.HUGE: PolicyHostServer._send_huge,
-    PolicyFault.HEADER_FLOOD: PolicyHostServer._send_headers,
-    PolicyFault.GZIP: PolicyHostServer._send_compressed,
-    PolicyFault.BOMB: PolicyHostServer._send_compressed,
-    PolicyFault.TRUNCATED: PolicyHostServer._send_truncated,
-    PolicyFault.UNFINISHED_CHUNKS: PolicyHostServer._send_unfinished,
-    PolicyFault.NOT_HTTP: PolicyHostServer._send_no_http,
+    PolicyFault.SLOW: _send_slowly,
+    PolicyFault.ENDLESS: _send_endless,
+    PolicyFault.HUGE: _send_huge,
+    PolicyFault.HEADER_FLOOD: _send_headers,
+    PolicyFault.GZIP: _send_compressed,
+    PolicyFault.BOMB: _send_compressed,
+    PolicyFault.TRUNCATED: _send_truncated,
+    PolicyFault.UNFINISHED_CHUNKS: _send_unfinished,
+    PolicyFault.NOT_HTTP: _send_no_http,
 }
 
 

@@ -11,7 +11,6 @@ from strictmail.lab.entries import CertFault, Delivery, Departure, MxFault, MxHo
 from strictmail.lab.entries import PolicyHost as Policy
 from strictmail.lab.zoobuild import (
     ENFORCE,
-    MX,
     NO_HOST_ALLOWED,
     REFUSED,
     VERIFIED,
@@ -441,17 +440,9 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         expect("a failing MX lookup keeps the mail in the queue (RFC 5321 §5.1)", NO_HOST_ALLOWED),
         policy=ENFORCE,
         mx=[],
-        records=("@ CNAME alias-target.bogus.test.", "alias-target.bogus.test MX 10 mx.plain.test."),
-    ),
-    entry(
-        "equal-preference",
-        "two MX hosts of one preference, both in order, both listed",
-        "STS-APP-10",
-        expect(
-            "either will do (RFC 5321 §5.1)",
-            outcome(Level.SECURE, Delivery.VERIFIED, None),
+        records=(
+            "@ CNAME alias-target.bogus.test.",
+            "alias-target.bogus.test MX 10 mx.plain.test.",
         ),
-        policy=BOTH,
-        mx=[replace(MX, name="mx1.@"), replace(MX, name="mx2.@")],
     ),
 )

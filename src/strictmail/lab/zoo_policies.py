@@ -46,9 +46,7 @@ def _fetch_fails(name: str, fault: str, requirements: str, policy: PolicyFault) 
     )
 
 
-def _bad_certificate(
-    name: str, fault: str, requirements: str, certificate: CertFault
-) -> ZooEntry:
+def _bad_certificate(name: str, fault: str, requirements: str, certificate: CertFault) -> ZooEntry:
     """A policy host that cannot be verified."""
     return entry(
         f"policy-{name}",
@@ -80,9 +78,7 @@ def _bad_body(name: str, fault: str, requirements: str, body: bytes) -> ZooEntry
 
 def _odd_body(name: str, fault: str, requirements: str, why: str, body: bytes) -> ZooEntry:
     """A body that looks wrong and holds."""
-    return entry(
-        f"body-{name}", fault, requirements, expect(why, VERIFIED), policy=Policy(body)
-    )
+    return entry(f"body-{name}", fault, requirements, expect(why, VERIFIED), policy=Policy(body))
 
 
 HOSTS: Final[tuple[ZooEntry, ...]] = (
@@ -98,12 +94,8 @@ HOSTS: Final[tuple[ZooEntry, ...]] = (
         "STS-FET-17 SEC-17",
         PolicyFault.REDIRECT_OTHER_HOST,
     ),
-    _fetch_fails(
-        "404", "a perfect policy with status 404", "STS-FET-16", PolicyFault.NOT_FOUND
-    ),
-    _fetch_fails(
-        "500", "a perfect policy with status 500", "STS-FET-16", PolicyFault.SERVER_ERROR
-    ),
+    _fetch_fails("404", "a perfect policy with status 404", "STS-FET-16", PolicyFault.NOT_FOUND),
+    _fetch_fails("500", "a perfect policy with status 500", "STS-FET-16", PolicyFault.SERVER_ERROR),
     _fetch_fails("204", "status 204 without body", "STS-FET-16", PolicyFault.NO_CONTENT),
     _fetch_fails(
         "203", "a perfect policy with status 203", "STS-FET-16", PolicyFault.NON_AUTHORITATIVE
@@ -123,15 +115,11 @@ HOSTS: Final[tuple[ZooEntry, ...]] = (
     _fetch_fails(
         "huge", "a valid policy of more than 64 KiB", "STS-FET-23 STS-FET-24", PolicyFault.HUGE
     ),
-    _fetch_fails(
-        "header-flood", "the HTTP header never ends", "SEC-16", PolicyFault.HEADER_FLOOD
-    ),
+    _fetch_fails("header-flood", "the HTTP header never ends", "SEC-16", PolicyFault.HEADER_FLOOD),
     _fetch_fails(
         "gzip", "a policy compressed although nobody asked", "STS-FET-25", PolicyFault.GZIP
     ),
-    _fetch_fails(
-        "bomb", "100 KB that unpack to 100 MB", "STS-FET-25 SEC-16", PolicyFault.BOMB
-    ),
+    _fetch_fails("bomb", "100 KB that unpack to 100 MB", "STS-FET-25 SEC-16", PolicyFault.BOMB),
     _fetch_fails(
         "truncated",
         "Content-Length promises more than comes",
@@ -302,9 +290,7 @@ BODIES: Final[tuple[ZooEntry, ...]] = (
         "STS-POL-13",
         b"version: STSv1\r\nmode: enforce\r\nmx: mx.@\r\n",
     ),
-    _bad_body(
-        "no-mx", "an enforced policy without mx line", "STS-POL-20", policy_body()
-    ),
+    _bad_body("no-mx", "an enforced policy without mx line", "STS-POL-20", policy_body()),
     _bad_body(
         "upper-case-mode",
         "the mode is written `Enforce`",

@@ -14,7 +14,7 @@ slow DNS, connect, TLS or body      one deadline for everything; a shorter one f
 many addresses                      MAX_ADDRESSES
 endless head                        MAX_HEAD_BYTES, MAX_INTERIM_RESPONSES
 endless or compressed body          `max_body_bytes`; no content coding is accepted
-tiny TLS records or chunks          MAX_READ_BYTES a turn; twice the largest body in all
+tiny TLS records or chunks          MAX_READ_BYTES a turn; MAX_PIECES; twice the largest body in all
 ==================================  ==============================================================
 
 No proxy, cache, cookie, credential or session of an earlier fetch is used (STS-FET-18, STS-FET-47).
@@ -77,13 +77,17 @@ FAMILY_PATIENCE_SECONDS: Final = 2.0
 """How long the addresses of one family wait for those of the other."""
 
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""Of a response head that is not complete yet, and of trailers."""
+"""Of a response head, chunk head or trailers that are still not complete after a read."""
 
 MAX_INTERIM_RESPONSES: Final = 8
 """1xx responses before the real one."""
 
 MAX_READ_BYTES: Final = 64 * 1024
 """Read before the loop turns to something else."""
+
+MAX_PIECES: Final = 4096
+"""Pieces in which a response may come: each costs the same, be it one octet long. A policy of
+4 KiB may drip octet by octet."""
 
 _IN_PROGRESS: Final = (0, errno.EINPROGRESS)
 _TOO_LARGE_HINT: Final = 431
@@ -520,6 +524,7 @@ class PolicyResponse:
         self._http.send(_REQUEST)
         self._http.send(h11.EndOfMessage())
         self._octets_left = 2 * max_body_bytes + 4 * MAX_HEAD_BYTES
+        self._pieces_left = MAX_PIECES
         self._interim = 0
         self._body: list[bytes] = []
         self._size = 0
@@ -533,6 +538,9 @@ class PolicyResponse:
         self._octets_left -= len(data)
         if self._octets_left < 0:
             return self._too_large()
+        self._pieces_left -= 1
+        if self._pieces_left < 0:
+            return _fetch_error("http", f"the response came in more than {MAX_PIECES} pieces")
         return self._advance(data)
 
     def end(self) -> _Result:

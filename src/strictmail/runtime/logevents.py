@@ -90,8 +90,9 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "`strictmail policy override add`.",
     ),
     "decision-changed": LogEvent(
-        _INFO, "What a next-hop demands is now `level`, for `reason`; the line says on which policy and "
-        "MX hosts that rests."
+        _INFO,
+        "What a next-hop demands is now `level`, for `reason`; the line says on which policy and "
+        "MX hosts that rests.",
     ),
     "policy-not-stored": LogEvent(
         _WARNING,
@@ -103,12 +104,6 @@ EVENTS: Final[dict[str, LogEvent]] = {
         _ERROR,
         "A fault of strictmail itself; the mail in question waits.",
         "Please report it, with this line.",
-    ),
-    "handover-unavailable": LogEvent(
-        _WARNING,
-        "The socket for `serve --takeover` cannot be opened in the state directory: this daemon "
-        "cannot be replaced without a gap, unless systemd holds the sockets.",
-        "Look at the state directory's rights and free space.",
     ),
     "observe-would-answer": LogEvent(
         _INFO,
@@ -132,18 +127,6 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "it is mended.",
     ),
     "store-recovered": LogEvent(_INFO, "The state directory can be written again; all is saved."),
-    "policy-not-stored": LogEvent(
-        _WARNING,
-        "A policy was learnt and decides now, but is not cached: its registrable domain has "
-        "reached `cache.per_registrable_domain`.",
-        "If the domain really has that many mail domains, raise the option.",
-    ),
-    "internal-error": LogEvent(
-        _ERROR,
-        "A fault of strictmail itself; the question was answered with TEMP, never with less "
-        "than was demanded.",
-        "Please report it with the whole line.",
-    ),
     "resolver-not-validating": LogEvent(
         _WARNING,
         "The name servers do not validate DNSSEC, or their AD bit is not trusted: DANE is off.",

@@ -252,7 +252,7 @@ def _check_version(value: str, number: int) -> None:
 
 
 def _parse_mode(value: str, number: int) -> Mode:
-    # RFC 8461 §3.2: one of three words, in lower case (STS-POL-12, LEG-18).
+    # RFC 8461 §3.2: one of three words, in lower case (STS-POL-12).
     if value not in _MODES:
         meant = _MODE_HINTS.get(value.lower(), value.lower())
         hint = f": did you mean `mode: {meant}`?" if meant in _MODES else ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from strictmail.core.tlsrpt.results import ResultType
+if TYPE_CHECKING:
+    from strictmail.core.tlsrpt.results import ResultType
 
 MAX_POLICY_BYTES: Final = 64 * 1024
 """RFC 8461 §3.3 suggests 64 KiB; a lower limit would break conforming hosts."""
