@@ -5,13 +5,14 @@
 
 PY = .venv/bin/python
 PYTEST = $(PY) -m pytest
+AS_ROOT = $$([ "$$(id -u)" = 0 ] || echo sudo -n)
 
 setup:            ## .venv with the locked runtime environment
 	@scripts/setup runtime
 
 run: setup        ## start the daemon with the embedded default and say how to use it
 	@mkdir -p run/state
-	@exec .venv/bin/strictmail --state-directory run/state serve
+	@exec .venv/bin/strictmail serve --state-directory run/state
 
 demo: setup       ## the whole story offline: the lab asked, and a real Postfix sending if there is one
 	@exec .venv/bin/strictmail lab demo
@@ -24,7 +25,7 @@ test:             ## everything: checks, unit, property, service, docs, end to e
 	@scripts/setup-e2e
 	$(MAKE) check
 	$(PYTEST) -q -n 2 --dist loadgroup tests --ignore tests/e2e
-	$(PYTEST) -q tests/e2e
+	$(AS_ROOT) $(PYTEST) -q tests/e2e
 
 test-fast:        ## unit, property, service: no rights needed, within a minute
 	@scripts/setup runtime dev fuzz
@@ -33,7 +34,7 @@ test-fast:        ## unit, property, service: no rights needed, within a minute
 e2e:              ## real Postfix, Exim, sendmail, knot and unbound in network namespaces
 	@scripts/setup runtime dev
 	@scripts/setup-e2e
-	$(PYTEST) -q tests/e2e
+	$(AS_ROOT) $(PYTEST) -q tests/e2e
 
 soak:             ## the long runs: fuzzing, kills, restarts; results go to docs/performance.md by hand
 	@scripts/setup runtime dev fuzz

@@ -180,7 +180,7 @@ def _steady(settings: Settings, subject: Subject, keys: Path, shape: Shape, seed
         shape,
         seconds=settings.scale.seconds,
         seed=seed,
-        realtime=True,
+        undisturbed=True,
     ).result()
 
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Policy hosts for every domain: an HTTPS server that makes a certificate for the name that the
-// client asks for (SNI), signed by a CA of its own through one intermediate, as the public web
-// does it. One thread, epoll, OpenSSL; keys and signatures are ECDSA P-256. The policy of
+// client asks for (SNI), signed by a CA of its own: through one intermediate, as the public web does
+// it, or with `--chain short` by the root itself. One thread, epoll, OpenSSL; keys and signatures are ECDSA P-256. The policy of
 // mta-sts.NAME lists mx1.NAME and mx2.NAME and enforces.
 //
-// usage: httpsd --listen inet:ADDR:PORT --ca-file OUT.pem [--max-age SECONDS] [--cpu N]
+// usage: httpsd --listen inet:ADDR:PORT --ca-file OUT.pem [--chain long|short] [--max-age SECONDS] [--cpu N]
 
 #include "common.h"
 
@@ -102,18 +102,19 @@ static int choose_certificate(SSL *tls, int *alert, void *unused) {
     return SSL_TLSEXT_ERR_OK;
 }
 
-static SSL_CTX *make_context(const char *ca_file) {
+static SSL_CTX *make_context(const char *ca_file, bool is_short) {
     EVP_PKEY *root_key = make_key();
     leaf_key = make_key(), issuer_key = make_key();
     X509 *root = make_authority("Benchmark Root", root_key, NULL, root_key);
-    issuer = make_authority("Benchmark Intermediate", issuer_key, root, root_key);
+    if (is_short) issuer = root, issuer_key = root_key;
+    else issuer = make_authority("Benchmark Intermediate", issuer_key, root, root_key);
     FILE *file = fopen(ca_file, "w");
     if (!file || !PEM_write_X509(file, root) || fclose(file)) die("cannot write %s", ca_file);
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     X509 *placeholder = make_leaf("mta-sts.invalid");
     SSL_CTX_use_certificate(context, placeholder);
     SSL_CTX_use_PrivateKey(context, leaf_key);
-    SSL_CTX_add1_chain_cert(context, issuer);
+    if (!is_short) SSL_CTX_add1_chain_cert(context, issuer);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_tlsext_servername_callback(context, choose_certificate);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
@@ -173,16 +174,19 @@ static bool serve(struct client *client) {
 
 int main(int argc, char **argv) {
     const char *address = NULL, *ca_file = NULL;
+    bool is_short = false;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--listen")) address = argv[i + 1];
         else if (!strcmp(argv[i], "--ca-file")) ca_file = argv[i + 1];
+        else if (!strcmp(argv[i], "--chain")) is_short = !strcmp(argv[i + 1], "short");
         else if (!strcmp(argv[i], "--max-age")) max_age = atol(argv[i + 1]);
         else if (!strcmp(argv[i], "--cpu")) pin_to(atoi(argv[i + 1]));
         else die("unknown option %s", argv[i]);
     }
-    if (!address || !ca_file) die("usage: httpsd --listen ADDRESS --ca-file OUT.pem [--max-age SECONDS] [--cpu N]");
+    if (!address || !ca_file) die("usage: httpsd --listen ADDRESS --ca-file OUT.pem [--chain long|short]\n"
+                                  "       [--max-age SECONDS] [--cpu N]");
     signal(SIGPIPE, SIG_IGN);
-    SSL_CTX *context = make_context(ca_file);
+    SSL_CTX *context = make_context(ca_file, is_short);
     int listening = listen_on(address), epoll = epoll_create1(0);
     fcntl(listening, F_SETFL, O_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};

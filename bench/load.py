@@ -66,11 +66,11 @@ class Load:
         *,
         seconds: float = 0,
         seed: int = 1,
-        realtime: bool | None = None,
+        undisturbed: bool = False,
     ) -> None:
         self._address = address
         command = [
-            *settings.prefix(settings.generator_cpu, realtime=realtime),
+            *settings.prefix(settings.generator_cpu, undisturbed=undisturbed),
             *(program("loadgen"), "--connect", address, "--keys", str(keys)),
             *("--connections", str(shape.connections), "--pipeline", str(shape.pipeline)),
             *("--order", "once" if shape.once else "random", "--rate", str(shape.rate)),

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PORT = 18461
 PEER_PORT = 18002
-SETTLE_SECONDS = 1.0
 SMALL_LIMIT_MIB = 70
 LARGE_LIMIT_MIB = 400
 
@@ -50,7 +49,7 @@ def _asked(settings: Settings, daemon: Daemon, port: int, count: int) -> dict[st
     result = Load(settings, f"inet:127.0.0.1:{port}", keys, Shape(64, once=True)).result()
     if result.ok != count:
         fail(f"{daemon.name} knew {result.ok} of {count} policies")
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(settings.scale.settle_seconds)
     daemon.check()
     return {"rss_mib_at_start": before, "rss_mib": daemon.rss_mib(), "first_lookups": result.rate}
 

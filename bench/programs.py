@@ -53,7 +53,10 @@ def _ensure_compiler() -> None:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         fail("needs a C compiler and OpenSSL's headers (Debian: gcc libc6-dev libssl-dev)")
-    quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    quiet = {
+        "stdout": subprocess.DEVNULL,
+        "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+    }
     packages = ["gcc", "libc6-dev", "libssl-dev"]
     subprocess.run(["apt-get", "update", "-qq"], check=True, **quiet)  # type: ignore[call-overload]
     subprocess.run(  # type: ignore[call-overload]

@@ -8,20 +8,23 @@ the same load generator. Needs root, or user namespaces; leaves nothing behind b
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cached
 import cold
 import memory
+import page
 import programs
 import startup
 import world
-from common import FULL, QUICK, Settings, fail, machine
+from common import FULL, QUICK, Settings, fail, machine, priority
 
 SECTIONS = {"cached": cached, "cold": cold, "memory": memory, "startup": startup}
 
@@ -38,17 +41,34 @@ def main() -> None:
         scale = dataclasses.replace(scale, seconds=arguments.seconds)
     if len(os.sched_getaffinity(0)) < 2:
         print("bench: one core only: the load generator disturbs what it measures", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="strictmail-bench-") as work:
-        settings = Settings(scale=scale, realtime=arguments.realtime, work=Path(work))
-        world.furnish(settings.work)
-        report = {"machine": machine(), "scale": dataclasses.asdict(scale)}
-        _print_machine(report["machine"])
-        for name in list(SECTIONS) if arguments.section == "all" else [arguments.section]:
-            section = SECTIONS[name]
-            report[name] = section.run(settings)
-            section.show(report[name])
-            if arguments.json:
-                arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    with contextlib.ExitStack() as stack:
+        if arguments.priority:
+            stack.enter_context(priority())
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strictmail-bench-")))
+        world.furnish(work)
+        names = list(SECTIONS) if arguments.section == "all" else [arguments.section]
+        report = _measure(Settings(scale=scale, work=work), names, arguments.json)
+        if arguments.record:
+            page.record(report)
+
+
+def _measure(settings: Settings, names: list[str], into: Path | None) -> dict[str, Any]:
+    facts = machine()
+    print(
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
+        f"Linux {facts['kernel']}, Python {facts['python']}, commit {facts['commit']}, "
+        f"load {facts['load_before']:.2f}\n{facts['command']}",
+        flush=True,
+    )
+    report: dict[str, Any] = {"machine": facts, "scale": dataclasses.asdict(settings.scale)}
+    for name in names:
+        section = SECTIONS[name]
+        found = section.run(settings)
+        section.show(found)
+        report[name] = found
+        if into:
+            into.write_text(json.dumps(report, indent=1) + "\n")
+    return report
 
 
 def _arguments() -> argparse.Namespace:
@@ -56,28 +76,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("section", nargs="?", default="all", choices=[*SECTIONS, "all"])
     parser.add_argument("--quick", action="store_true", help="tiny numbers: only that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--record", action="store_true", help="put the results into docs/performance.md"
+    )
     parser.add_argument("--repetitions", type=int, help="of each measurement, in turns")
     parser.add_argument("--seconds", type=float, help="of each measurement of cached lookups")
     parser.add_argument(
-        "--realtime",
+        "--priority",
         action="store_true",
-        help="run both sides under SCHED_FIFO: for a machine that does other things as well",
+        help="before everything else on the machine: where it is not quiet; needs root",
     )
     arguments = parser.parse_args()
-    if arguments.realtime and os.geteuid() != 0:
-        fail("--realtime needs root")
+    if arguments.priority and os.geteuid() != 0:
+        fail("--priority needs root")
+    if arguments.record and (arguments.section != "all" or arguments.quick):
+        fail("--record wants everything, and in full")
     if arguments.json:
         arguments.json = arguments.json.resolve()
     return arguments
-
-
-def _print_machine(facts: dict[str, object]) -> None:
-    print(
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
-        f"Linux {facts['kernel']}, Python {facts['python']}, commit {facts['commit']}, "
-        f"load {facts['load_before']:.2f}\n{facts['command']}",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

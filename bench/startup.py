@@ -64,7 +64,9 @@ def _ready(settings: Settings, state: Path, *, asks: bool) -> dict[str, Any]:
             seconds.append(time.monotonic() - daemon.started)
             cpu.append(daemon.cpu_seconds())
             if asks:
-                result = Load(settings, f"inet:127.0.0.1:{PORT}", keys, Shape(1, once=True)).result()
+                result = Load(
+                    settings, f"inet:127.0.0.1:{PORT}", keys, Shape(1, once=True)
+                ).result()
                 if result.ok != 1:
                     fail("ready, but the answer is weaker than the cache demands")
                 first.append(result.p50_us / 1000)

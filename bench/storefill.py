@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from common import Settings
+
     from strictmail.core.sts.lifecycle import PolicyEntry
 
 PAGE = 20_000

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from common import ROOT, clean_environment, fail
 from programs import program
@@ -44,7 +44,7 @@ def enter() -> None:
     if os.geteuid() != 0:
         command += ["--user", "--map-root-user"]
     os.environ[INSIDE] = "1"
-    os.execvp(command[0], [*command, "--", sys.executable, *sys.argv])  # noqa: S606
+    os.execvp(command[0], [*command, "--", sys.executable, *sys.argv])
 
 
 def furnish(work: Path) -> None:
@@ -74,7 +74,11 @@ class Daemon:
         self._log = log
         self.started = time.monotonic()
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log.open("wb"), stderr=subprocess.STDOUT, env=env
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log.open("wb"),
+            stderr=subprocess.STDOUT,
+            env=env,
         )
 
     @property
@@ -101,17 +105,18 @@ class Daemon:
 
     def wait_for_port(self, port: int) -> None:
         """Until it accepts connections."""
-        for _ in self._until_timeout():
+        for _ in self.until_timeout():
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 return
 
     def wait_for_output(self, words: bytes) -> None:
         """Until it has written this."""
-        for _ in self._until_timeout():
+        for _ in self.until_timeout():
             if words in self._log.read_bytes():
                 return
 
-    def _until_timeout(self) -> Iterator[None]:
+    def until_timeout(self) -> Iterator[None]:
+        """Turns of waiting for something; ends the run when it does not come."""
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
             self.check()
@@ -123,29 +128,37 @@ class Daemon:
         return self._log.read_text(errors="replace")[-2000:]
 
     def stop(self) -> None:
-        """End it."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        """End it, at once: what it would still write down is not measured."""
+        self._process.kill()
+        self._process.wait()
 
 
 class World:
-    """DNS, policy hosts and the measured daemons; a context manager that ends them all."""
+    """DNS, policy hosts and the measured daemons; a context manager that ends them all.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Of the run.
+        chain: "long": certificates of policy hosts come with an intermediate; "short": without.
+    """
+
+    def __init__(self, settings: Settings, *, chain: str = "long") -> None:
         self.settings = settings
         self.work = settings.work
         self.ca_file = self.work / "ca.pem"
+        self._chain = chain
         self._daemons: list[Daemon] = []
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         cpu = self.settings.prefix(self.settings.generator_cpu)
         self._start_program("dnsd", [*cpu, program("dnsd"), "--listen", "inet:127.0.0.1:53"])
-        https = ["--listen", "inet:127.0.0.1:443", "--ca-file", str(self.ca_file)]
+        https = [
+            "--listen",
+            "inet:127.0.0.1:443",
+            "--ca-file",
+            str(self.ca_file),
+            "--chain",
+            self._chain,
+        ]
         self._start_program("httpsd", [*cpu, program("httpsd"), *https])
         return self
 
@@ -201,7 +214,7 @@ class World:
             env = {**self._environment(), "NOTIFY_SOCKET": str(notify)}
             serve = [sys.executable, "-m", "strictmail", "serve", "--config", str(config)]
             daemon = self._start("strictmail", [*self._pinned(), *serve], env)
-            for _ in daemon._until_timeout():  # noqa: SLF001 - a loop of this file's own
+            for _ in daemon.until_timeout():
                 with contextlib.suppress(TimeoutError):
                     if b"READY=1" in listening.recv(4096):
                         break
@@ -227,7 +240,9 @@ class World:
     def _pinned(self) -> list[str]:
         return self.settings.prefix(self.settings.daemon_cpu)
 
-    def _start(self, name: str, command: Sequence[str], env: dict[str, str] | None = None) -> Daemon:
+    def _start(
+        self, name: str, command: Sequence[str], env: dict[str, str] | None = None
+    ) -> Daemon:
         log = self.work / f"{len(self._daemons)}-{name.replace(' ', '-')}.log"
         daemon = Daemon(name, command, log, env)
         self._daemons.append(daemon)
@@ -237,4 +252,3 @@ class World:
         daemon = self._start(name, command)
         daemon.wait_for_output(b"ready")
         return daemon
-

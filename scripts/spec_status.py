@@ -245,19 +245,36 @@ def _ids_of(argument: ast.expr, tree: ast.Module, path: str) -> Iterable[str]:
             return []  # of vectors and of the zoo: counted there
         case ast.Starred():
             names = {node.id for node in ast.walk(argument) if isinstance(node, ast.Name)}
-            parts: list[ast.AST] = [argument, *_assigned(tree, names)]
+            parts = [argument, *_assigned(tree, names), *_passed(tree, argument)]
             texts = [text for part in parts for text in _strings(part)]
-            return list(dict.fromkeys(i for text in texts for i in ids_in(text) if i == text))
+            found = list(dict.fromkeys(i for text in texts for i in ids_in(text) if i == text))
+            if found:
+                return found
     raise ValueError(f"{path}:{argument.lineno}: ids of a mark that nobody can read")
 
 
 def _assigned(tree: ast.Module, names: set[str]) -> Iterator[ast.AST]:
+    """The module's tables of these names."""
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if isinstance(node, ast.AnnAssign):
             targets = [node.target]
         if any(isinstance(target, ast.Name) and target.id in names for target in targets):
             yield node
+
+
+def _passed(tree: ast.Module, argument: ast.Starred) -> Iterator[ast.AST]:
+    """The calls of the function that hands its own `*ids` on to a mark."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any(part is argument for part in ast.walk(node)):
+            yield from _calls_of(tree, node.name)
+
+
+def _calls_of(tree: ast.Module, name: str) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=called)) if called == name:
+                yield node
 
 
 def _strings(node: ast.AST) -> Iterator[str]:

@@ -33,10 +33,11 @@ from strictmail.core.decision import (
     Level,
     ListenerProfile,
     PolicyInfo,
+    simple_decision,
 )
 from strictmail.core.decision import decide as decide_pure
 from strictmail.core.explain import explain_lines
-from strictmail.core.nexthop import Nexthop, parse_nexthop
+from strictmail.core.nexthop import Nexthop, NexthopKind, parse_nexthop
 from strictmail.core.sts.values import FetchedPolicy, FetchFailure
 from strictmail.discovery.mx import discover_mx
 from strictmail.discovery.policy import RecordLookup, RecordStatus, look_up_record
@@ -69,7 +70,8 @@ class Discovery:
 
     Attributes:
         nexthop: As asked, taken apart.
-        record: The `_mta-sts` TXT record, or why there is none; None for an address literal.
+        record: The `_mta-sts` TXT record, or why there is none; None for an address literal and
+            for a key for subdomains.
         policy: The policy, why it could not be fetched, or None when no record asked for it.
         mx: The MX set with the TLSA state of each host.
         validates: Whether the resolver's AD bit could be trusted; False: DANE is off.
@@ -148,21 +150,22 @@ class Client:
         Spec: RFC 8461 §3; RFC 7672 §2.
         """
         parsed = parse_nexthop(nexthop)
-        mx = asyncio.ensure_future(
-            discover_mx(self._resolver, parsed, want_tlsa=self._resolver.validates)
-        )
+        validates = self._resolver.validates
         record: RecordLookup | None = None
         policy: FetchedPolicy | FetchFailure | None = None
-        if parsed.domain:
-            record = await look_up_record(self._resolver, parsed.domain)
-            if record.status is RecordStatus.FOUND:
-                policy = await self._fetcher.fetch(parsed.domain)
+        async with asyncio.TaskGroup() as group:
+            mx = group.create_task(discover_mx(self._resolver, parsed, want_tlsa=validates))
+            # RFC 8461 §3.4: no policy for parents or address literals (STS-APP-03, STS-APP-04).
+            if parsed.kind in (NexthopKind.DOMAIN, NexthopKind.HOST):
+                record = await look_up_record(self._resolver, parsed.domain)
+                if record.status is RecordStatus.FOUND:
+                    policy = await self._fetcher.fetch(parsed.domain)
         return Discovery(
             nexthop=parsed,
             record=record,
             policy=policy,
-            mx=await mx,
-            validates=self._resolver.validates,
+            mx=mx.result(),
+            validates=validates,
             looked_up_at=datetime.now(UTC),
         )
 
@@ -192,6 +195,11 @@ def decide(
         default_level: The sender's default TLS level; no decision is below it.
         settings: The operator's choices.
     """
+    kind = found.nexthop.kind
+    if kind is NexthopKind.ADDRESS_LITERAL:
+        return simple_decision(found.nexthop.domain, Level.NONE, "address-literal")
+    if kind is NexthopKind.PARENT:
+        return simple_decision(found.nexthop.domain, Level.NONE, "parent")
     fetched = found.policy if isinstance(found.policy, FetchedPolicy) else None
     return decide_pure(
         found.nexthop.domain,

@@ -49,7 +49,7 @@ _TABLE: Final = {
 }
 
 _CITED: Final = re.compile(
-    r"(?:RFC |\b)([1-9][0-9]{3})((?:[ ,;/(]*(?:and )?(?:§ ?|section |App\. ?|–)[0-9A-Z][0-9.]*)+)"
+    r"\b([1-9][0-9]{3})((?:[ ,;/(]+(?:and )?(?:§ ?|section |App\. ?)[0-9A-Z][0-9.]*(?:–[0-9.]+)?)+)"
 )
 _SECTION: Final = re.compile(r"(?:§ ?|section |App\. ?|–)([0-9A-Z][0-9.]*)")
 

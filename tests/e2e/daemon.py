@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LISTEN_PORTS: Final = {"postfix": 8461, "postfix-tlsrpt": 8462, "exim": 8463, "sendmail": 8464}
 """A listener for each dialect, always all of them."""
 
+DOES_DANE: Final = ("postfix", "postfix-tlsrpt", "exim")
+"""Debian's sendmail is built without it."""
+
 CONFIGURATION: Final = """\
 state_directory = "{directory}/state"
 
@@ -72,7 +75,7 @@ class Daemon:
         self.processes: list[Process] = []
         text = CONFIGURATION.format(directory=world.directory, ca_file=ca_file)
         for dialect, port in LISTEN_PORTS.items():
-            dane = "true" if dialect.startswith("postfix") else "false"
+            dane = str(dialect in DOES_DANE).lower()
             text += LISTENER.format(dialect=dialect, port=port, dane=dane)
         self._configuration: Path = world.write("strictmail.toml", text)
         (world.directory / "state").mkdir()
@@ -90,7 +93,13 @@ class Daemon:
     def start(self, *options: str, wait: bool = True) -> Process:
         """Start it; with `wait`, returns when it is ready."""
         number = len(self.processes)
-        command = [*self._program, "serve", "--config", self._configuration, *options]
+        command: list[str | Path] = [
+            *self._program,
+            "serve",
+            "--config",
+            self._configuration,
+            *options,
+        ]
         process = self._world.start(f"strictmail-{number}", command, environment=self._environment)
         self.processes.append(process)
         if wait:
@@ -116,10 +125,8 @@ class Daemon:
         self.process.wait()
 
     def upgrade(self) -> None:
-        """Let a successor take over from the one that runs, and wait until that has gone."""
-        old = self.process
+        """Let a successor take over from the one that runs, which drains and goes by itself."""
         self.start("--takeover")
-        assert old.wait() == 0, old.tail()
 
     def forget(self) -> None:
         """Remove all it has stored; only while it does not run."""
@@ -163,5 +170,5 @@ class Daemon:
 
     def run(self, *arguments: str) -> str:
         """Run a strictmail command with this daemon's configuration."""
-        command = [*self._program, *arguments, "--config", self._configuration]
+        command: list[str | Path] = [*self._program, *arguments, "--config", self._configuration]
         return self._world.run(command, environment=self._environment)

@@ -39,8 +39,9 @@ message_size_limit = 1M
 # Reads to the end of the stream; strictmail answers when Exim has closed its sending half.
 ANSWER = ${readsocket{inet:127.0.0.1:PORT}{${strlen:sts ${lc:$domain}}:sts ${lc:$domain},}{30s}}
 IS_SECURE = match{$address_data}{^OK secure}
-MUST_ENCRYPT = match{$address_data}{^OK (secure|encrypt)}
-MUST_DANE = match{$address_data}{^OK dane-only}
+IS_DANE_ONLY = match{$address_data}{^OK dane-only}
+MUST_ENCRYPT = match{$address_data}{^OK (secure|dane-only|encrypt)}
+MUST_VERIFY = match{$address_data}{^OK (secure|dane-only)}
 ALLOWED = inlisti{$host}{${extract{match}{$address_data}}}
 
 begin routers
@@ -58,25 +59,25 @@ begin transports
 remote_smtp:
   driver = smtp
   hosts_try_dane = *
-  hosts_require_dane = ${if MUST_DANE{*}{}}
   hosts_require_tls = ${if MUST_ENCRYPT{*}{}}
-  tls_verify_hosts = ${if IS_SECURE{*}{}}
+  tls_verify_hosts = ${if MUST_VERIFY{*}{}}
   tls_try_verify_hosts =
   tls_verify_cert_hostnames = *
   tls_sni = $host
   # GnuTLS itself still takes TLS 1.0 and calls it verified (RFC 8461 §7.2 does not).
-  tls_require_ciphers = ${if IS_SECURE{NORMAL:-VERS-TLS1.0:-VERS-TLS1.1}{NORMAL}}
+  tls_require_ciphers = ${if MUST_VERIFY{NORMAL:-VERS-TLS1.0:-VERS-TLS1.1}{NORMAL}}
   connect_timeout = 5s
   command_timeout = 6s
-  # A host off the list is held against an empty trust store: it can never verify.
-  tls_verify_certificates = ${if and{{IS_SECURE}{!ALLOWED}}{/dev/null}{CA_FILE}}
+  # A host off the list, or without TLSA records where DANE must be, is held against an empty trust
+  # store: it can never verify, and the next host is tried. (hosts_require_dane would bounce.)
+  tls_verify_certificates = ${if or{{IS_DANE_ONLY}{and{{IS_SECURE}{!ALLOWED}}}}{/dev/null}{CA_FILE}}
 
 begin retry
 * * F,1h,15m
 """
 
-RESULT: Final = re.compile(r"^\S+ \S+ (?P<id>\S+) (?P<sign>=>|==|\*\*|->) (?P<recipient>\S+)")
-FIELD: Final = re.compile(r" (?P<name>H|X|CV)=(?P<value>\S+)")
+RESULT: Final = re.compile(r"^\S+ \S+ (?P<id>\S+) (?P<sign>=>|==|\*\*|->) (?P<recipient>[^\s:]+)")
+FIELD: Final = re.compile(r" (?P<name>X|CV)=(?P<value>\S+)")
 OUTCOMES: Final = {"=>": "sent", "->": "sent", "==": "deferred", "**": "bounced"}
 
 
@@ -86,13 +87,11 @@ class EximResult:
 
     Attributes:
         outcome: In the words of the zoo.
-        host: The MX host that took it, or "".
         lines: The log lines with the message's id.
     """
 
     recipient: str
     outcome: str
-    host: str
     lines: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -151,5 +150,4 @@ class Exim:
         if outcome == "sent":
             verified = fields.get("CV") in {"yes", "dane"}
             outcome = "plaintext" if "X" not in fields else "verified" if verified else "encrypted"
-        host = fields.get("H", "") if last[0] in {"=>", "->"} else ""
-        return EximResult(recipient, outcome, host, about)
+        return EximResult(recipient, outcome, about)

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from strictmail.lab.zoo import ZOO
+from strictmail.lab.zoo import SECTIONS, ZOO
 
 from .postfix import Postfix
 from .scene import expected, open_scene, received_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from _pytest.mark import ParameterSet
 
     from strictmail.lab.net import ReceivedMessage
     from strictmail.lab.zoo import ZooEntry
@@ -59,7 +61,7 @@ class Matrix:
 @contextmanager
 def open_matrix(root: str, dialect: str, extra: Mapping[str, str]) -> Iterator[Matrix]:
     """Send one message to every zoo domain through the Postfix of `root`."""
-    with open_scene(root, [root], warm=[dialect]) as scene:
+    with open_scene(root, [root], warm=ZOO, dialect=dialect) as scene:
         postfix = Postfix(
             scene.world,
             root,
@@ -99,11 +101,21 @@ def open_matrix(root: str, dialect: str, extra: Mapping[str, str]) -> Iterator[M
         )
 
 
-def cases() -> list[object]:
+def find(name: str) -> ZooEntry:
+    """The entry of that name."""
+    return next(entry for entry in ZOO if entry.name == name)
+
+
+def entries(*sections: str) -> tuple[ZooEntry, ...]:
+    """The zoo, or these sections of it."""
+    return tuple(entry for name in sections or SECTIONS for entry in SECTIONS[name])
+
+
+def cases(*sections: str) -> list[ParameterSet]:
     """One pytest case per zoo domain, with its requirement ids."""
     return [
         pytest.param(entry, id=entry.name, marks=pytest.mark.req(*entry.requirements))
-        for entry in ZOO
+        for entry in entries(*sections)
     ]
 
 
@@ -119,6 +131,9 @@ def check(matrix: Matrix, entry: ZooEntry) -> None:
         assert len(received) == 1, story
         assert received[0].tls == (last.outcome != "plaintext"), story
         assert received[0].host == last.host, story
+        if last.outcome == "verified":
+            # RFC 8461 §7.2 (STS-APP-39), RFC 7671 §3 (DANE-80).
+            assert received[0].tls_version in ("TLSv1.2", "TLSv1.3"), story
         if last.outcome == wanted.delivery and wanted.received_by is not None:
             assert received[0].host == wanted.received_by, story
     if last.status == "deferred":

@@ -8,6 +8,7 @@ or bogus is worked out from signatures and not from a table.
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Final
 
 import dns.flags
@@ -21,6 +22,8 @@ from strictmail.lab.zones import WRONG_DS, Ds, zone_files
 from .world import READY_SECONDS, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from strictmail.lab.net import Lab
     from strictmail.lab.zones import ZoneFile
 
@@ -89,36 +92,54 @@ class NameServers:
 
     def __init__(self, world: World, lab: Lab, root: str = "bookworm") -> None:
         self._world = world
+        self._lab = lab
         self._zones = zone_files(lab)
         self._dead = [name for name, kind in lab.data.zones.items() if kind is ZoneKind.DEAD]
         self._root = root
         self._directory = world.directory / "dns"
-        self.processes: list[Process] = []
+        self._ds_of: dict[str, str] = {}
+        self._processes: list[Process] = []
 
     def start(self) -> None:
-        """Write, sign and serve the zones; returns when both servers answer."""
+        """Make the keys, then serve the signed zones; returns when both servers answer."""
         world, directory = self._world, self._directory
         self._write_knot_conf()
-        ds_of = self._make_keys()
-        for zone in self._zones:
-            world.write(f"dns/{zone.file_name}", self._text(zone, ds_of))
+        self._make_keys()
         world.write("dns/hints", f". 3600 NS ns.test.\nns.test. 3600 A {AUTHORITY}\n")
-        world.write("dns/anchor", ds_of["."] + "\n")
+        world.write("dns/anchor", self._ds_of["."] + "\n")
         world.write("dns/unbound.conf", UNBOUND_CONF.format(resolver=RESOLVER, directory=directory))
-        knot = ["knotd", "-c", directory / "knot.conf"]
-        unbound = ["unbound", "-d", "-c", directory / "unbound.conf"]
-        self.processes.append(world.start("knotd", knot, root=self._root))
+        self._serve()
+
+    def republish(self) -> None:
+        """Serve what the lab's zones hold now; nothing is cached any more."""
+        for process in self._processes:
+            process.kill(signal.SIGTERM)
+            process.wait()
+        self._zones = zone_files(self._lab)
+        self._serve()
+
+    def _serve(self) -> None:
+        for zone in self._zones:
+            self._world.write(f"dns/{zone.file_name}", self._text(zone))
+        knot: list[str | Path] = ["knotd", "-c", self._directory / "knot.conf"]
+        unbound: list[str | Path] = ["unbound", "-d", "-c", self._directory / "unbound.conf"]
+        authority = self._world.start("knotd", knot, root=self._root)
+        self._processes = [authority]
         for zone in self._zones:
             self._wait_for(zone.name, AUTHORITY, secure=False)
-        self.processes.append(world.start("unbound", unbound, root=self._root))
+        self._processes.append(self._world.start("unbound", unbound, root=self._root))
         self._wait_for(".", RESOLVER, secure=True)
 
-    def ask(self, name: str, rdtype: str, server: str = RESOLVER) -> dns.message.Message | None:
-        """Ask a question; None: no answer in a second."""
+    def ask(self, name: str, rdtype: str, server: str = RESOLVER) -> dns.message.Message:
+        """Ask a question.
+
+        Raises:
+            OSError: No answer within a second, or an end of the connection.
+            dns.exception.DNSException: The same, or an answer that is none.
+        """
         query = dns.message.make_query(name, rdtype, want_dnssec=True)
         with self._world.connect((server, 53), 1.0) as connection:
-            answer, _ = dns.query.tcp(query, server, timeout=1.0, sock=connection), None
-            return answer
+            return dns.query.tcp(query, server, timeout=1.0, sock=connection)
 
     def _wait_for(self, name: str, server: str, *, secure: bool) -> None:
         def answers() -> bool:
@@ -126,12 +147,11 @@ class NameServers:
                 answer = self.ask(name, "SOA", server)
             except (OSError, EOFError, dns.exception.DNSException):
                 return False
-            assert answer is not None
             validated = bool(answer.flags & dns.flags.AD) or not secure
             return answer.rcode() == dns.rcode.NOERROR and bool(answer.answer) and validated
 
         def seen() -> str:
-            return "\n".join(process.tail() for process in self.processes)
+            return "\n".join(process.tail() for process in self._processes)
 
         wait_until(answers, f"{server} to answer for {name}", seconds=READY_SECONDS, seen=seen)
 
@@ -148,19 +168,18 @@ class NameServers:
         self._world.write("dns/knot.conf", text)
         (self._directory / "db").mkdir()
 
-    def _make_keys(self) -> dict[str, str]:
-        """Make a key for each signed zone; returns each zone's DS records."""
+    def _make_keys(self) -> None:
+        """Make a key for each signed zone, and its DS records."""
         keymgr = f"keymgr -c {self._directory}/knot.conf"
-        ds_of = {}
         for zone in (zone for zone in self._zones if zone.signed):
             generate = f"{keymgr} '{zone.name}' generate algorithm=13 ksk=yes zsk=yes >/dev/null"
             script = f"{generate} && {keymgr} '{zone.name}' ds"
             said = self._world.run(["sh", "-c", script], root=self._root)
-            ds_of[zone.name] = "\n".join(line for line in said.splitlines() if " DS " in line)
-            assert ds_of[zone.name], said
-        return ds_of
+            ds = "\n".join(line for line in said.splitlines() if " DS " in line)
+            assert ds, said
+            self._ds_of[zone.name] = ds
 
-    def _text(self, zone: ZoneFile, ds_of: dict[str, str]) -> str:
+    def _text(self, zone: ZoneFile) -> str:
         lines = [f"$ORIGIN {zone.name}", "$TTL 60", SOA, "@ NS ns.test."]
         if zone.name == ".":
             lines.append(f"ns.test. A {AUTHORITY}")
@@ -170,5 +189,5 @@ class NameServers:
                 if child.ds is Ds.WRONG:
                     lines.append(f"{child.name} {WRONG_DS}")
                 elif child.ds is Ds.RIGHT:
-                    lines.append(ds_of[child.name])
+                    lines.append(self._ds_of[child.name])
         return "\n".join(lines) + "\n" + zone.records

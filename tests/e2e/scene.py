@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from strictmail.lab.net import Lab, LabPorts
-from strictmail.lab.zoo import ZOO
 
 from .daemon import Daemon
 from .nameservers import NameServers
@@ -116,13 +115,17 @@ class Scene:
 
 
 @contextlib.contextmanager
-def open_scene(name: str, roots: Sequence[str], *, warm: Sequence[str] = ()) -> Iterator[Scene]:
+def open_scene(
+    name: str, roots: Sequence[str], *, warm: Sequence[ZooEntry] = (), dialect: str = "postfix"
+) -> Iterator[Scene]:
     """Set the scene: lab, name servers, strictmail, all ready.
 
     Args:
         name: For the scratch directory.
         roots: Debian roots needed besides the one with the name servers.
-        warm: Dialects in which every zoo domain is asked for before anything else.
+        warm: What strictmail is asked for, in `dialect`, before anything else: so that nothing
+            that follows depends on how fast the slow policy hosts of the zoo are.
+        dialect: See `warm`.
     """
     with World(name, ["bookworm", *(root for root in roots if root != "bookworm")]) as world:
         lab = LabThread(world)
@@ -133,8 +136,7 @@ def open_scene(name: str, roots: Sequence[str], *, warm: Sequence[str] = ()) -> 
             nameservers.start()
             daemon = Daemon(world, str(ca_file))
             daemon.start()
-            for dialect in warm:
-                daemon.ask_all([entry.domain for entry in ZOO], dialect)
+            daemon.ask_all([entry.domain for entry in warm], dialect)
             yield Scene(world, lab, nameservers, daemon, str(ca_file))
         finally:
             lab.stop()

@@ -250,14 +250,14 @@ class World:
         """Move the calling thread into this world's network, for good."""
         set_network(self._inner)
 
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
-        """Return a new socket that lives in this world's network."""
+    def open_socket(self) -> socket.socket:
+        """Return a new TCP socket that lives in this world's network."""
         assert self._network is not None
-        return self._network.submit(socket.socket, family, kind).result()
+        return self._network.submit(socket.socket).result()
 
     def connect(self, address: tuple[str, int], timeout: float = 10.0) -> socket.socket:
         """Return a socket connected to an address in this world."""
-        connection = self.socket()
+        connection = self.open_socket()
         try:
             connection.settimeout(timeout)
             connection.connect(address)

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from strictmail.runtime.config import Config, ListenerConfig
 
 
-def banner_lines(config: Config, listening: Mapping[str, str], *, validates: bool) -> Iterator[str]:
+def banner_lines(
+    config: Config, listening: Mapping[str, str], *, validates: bool, is_stored: bool = True
+) -> Iterator[str]:
     """Say what listens where, what to put into the MTA, and how to ask.
 
     Args:
         config: As in force.
-        listening: Listener name -> where it really listens.
+        listening: Listener name -> where it really listens; `http` for the HTTP listener.
         validates: Whether DANE is available.
+        is_stored: Whether what is learnt outlives the process.
     """
     yield "strictmail is ready."
     yield ""
@@ -30,8 +33,14 @@ def banner_lines(config: Config, listening: Mapping[str, str], *, validates: boo
         observing = ", only observing" if listener.observe else ""
         yield f"  {listener.name}: {listening[listener.name]} ({listener.dialect}{observing})"
     if config.http.listen is not None:
-        yield f"  http: {config.http.listen} (/v1/decision/DOMAIN, /metrics, /readyz)"
-    yield f"  policies: {config.policies_path}"
+        yield f"  http: {listening['http']} (/v1/decision/DOMAIN, /metrics, /readyz)"
+    if is_stored:
+        yield f"  policies: {config.policies_path}"
+    else:
+        yield (
+            f"  policies: in memory only, since {config.state_directory} cannot be written: "
+            "give --state-directory"
+        )
     state = "available" if validates else "off: the resolver does not validate (strictmail doctor)"
     yield f"  DANE: {state}"
     for listener in config.listeners:

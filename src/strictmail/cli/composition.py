@@ -120,14 +120,27 @@ class EngineParts:
     fetcher: HttpsPolicyFetcher
     store: EngineStore
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether what is learnt outlives the process."""
+        return not isinstance(self.store, MemoryPolicyStore)
+
     async def replace_adapters(self, config: Config) -> None:
-        """After a reload: new DNS and HTTPS adapters, then the old ones go."""
-        old = self.resolver
-        self.resolver = build_resolver(config)
-        await self.resolver.start()
-        await self.resolver.probe()
-        self.fetcher = build_fetcher(config, self.resolver)
-        self.engine.resolver, self.engine.fetcher = self.resolver, self.fetcher
+        """After a reload: new DNS and HTTPS adapters, then the old ones go.
+
+        Raises:
+            OSError: No DNS socket, or the roots cannot be read; everything is as before.
+        """
+        old, new = self.resolver, build_resolver(config)
+        try:
+            await new.start()
+            await new.probe()
+            self.fetcher = build_fetcher(config, new)
+        except BaseException:
+            await new.close()
+            raise
+        self.resolver = new
+        self.engine.resolver, self.engine.fetcher = new, self.fetcher
         self.engine.apply_settings(engine_settings(config))
         await old.close()
 
@@ -154,17 +167,22 @@ async def open_engine(
     """
     store = store if store is not None else open_store(config, events)
     resolver = build_resolver(config)
-    await resolver.start()
-    await resolver.probe()
-    fetcher = build_fetcher(config, resolver)
-    engine = Engine(
-        store=store,
-        resolver=resolver,
-        fetcher=fetcher,
-        clock=SystemClock(),
-        rng=random.SystemRandom(),
-        events=events,
-        settings=engine_settings(config),
-    )
-    await engine.start()
+    try:
+        await resolver.start()
+        await resolver.probe()
+        fetcher = build_fetcher(config, resolver)
+        engine = Engine(
+            store=store,
+            resolver=resolver,
+            fetcher=fetcher,
+            clock=SystemClock(),
+            rng=random.SystemRandom(),
+            events=events,
+            settings=engine_settings(config),
+        )
+        await engine.start()
+    except BaseException:
+        await resolver.close()
+        store.close()
+        raise
     return EngineParts(engine, resolver, fetcher, store)

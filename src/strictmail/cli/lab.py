@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -81,6 +82,25 @@ def up(
 
     ports = LabPorts(dns=dns_port, https=https_port, smtp=smtp_port)
     asyncio.run(_run(ports, dns=not no_dns, zones=zones, directory=directory, quiet=quiet))
+
+
+@command.command()
+@click.option("--all", "everything", is_flag=True, help="The whole zoo, not a selection.")
+@click.option("--no-postfix", is_flag=True, help="Only ask, even where Postfix could send.")
+@click.option("--inside", type=click.Path(exists=True, file_okay=False), hidden=True)
+def demo(*, everything: bool, no_postfix: bool, inside: str | None) -> int:
+    """Show the whole story offline, in a quarter of a minute.
+
+    Good, broken and hostile domains of the zoo are asked about, and the answers held against what
+    the standards want. As root, with Postfix installed, a Postfix of the demo's own sends a
+    message to each, in a network of its own; nothing on this machine is touched. Exits with 1 when
+    anything is not as it should be.
+    """
+    from strictmail.cli.demo import stage
+
+    if inside is not None:
+        return stage.run_inside(Path(inside), everything=everything)
+    return stage.run_demo(everything=everything, may_send=not no_postfix)
 
 
 async def _run(

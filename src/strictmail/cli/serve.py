@@ -24,7 +24,7 @@ from strictmail.cli.exitcodes import ExitCode
 from strictmail.core.errors import ConfigError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from strictmail.cli.composition import EngineParts
     from strictmail.core.errors import FrameError
@@ -41,6 +41,9 @@ T = TypeVar("T")
 HOUSEKEEPING_SECONDS: Final = 0.5
 DRAIN_MARGIN_SECONDS: Final = 2.0
 """What a client may take, beyond the longest answer, to notice that it is time to go."""
+
+ENGINE_CLOSE_SECONDS: Final = 10.0
+"""What the engine may take to write down what was learnt, before the process ends without."""
 
 ENGINE_SILENCE_SECONDS: Final = 30.0
 """An engine whose loop has not turned for so long is stuck: the watchdog is told no more."""
@@ -120,9 +123,11 @@ class Daemon:
         self._taken_by_successor = False
         self._is_draining = False
         self._sockets: dict[str, socket.socket] = {}
+        self._own_paths: dict[str, Path] = {}
         self._passed: dict[str, list[socket.socket]] = {}
         self._servers: dict[str, asyncio.Server] = {}
         self._listeners: dict[str, tuple[ListenerConfig, Listener]] = {}
+        self._retired: list[Listener] = []
         self._http: ResolverHttp | None = None
         self._handover: HandoverServer | None = None
         self._housekeeping: asyncio.Task[None] | None = None
@@ -154,6 +159,9 @@ class Daemon:
         self._start_handover()
         if taken is not None:
             taken.ready()
+            # From now on nobody else removes what the predecessor made.
+            self._own_paths.update(unix_paths(taken.sockets))
+        self._close_unused(self.config)
         self._tune()
         self._housekeeping = asyncio.create_task(self._keep_house())
         if self._banner:
@@ -166,9 +174,16 @@ class Daemon:
         from strictmail.runtime.logs import start_logging
 
         config = load_config(self.config.path, state_directory=self.config.state_directory)
-        self._open_sockets(config)
-        await self._on_engine(self._engine_parts.replace_adapters(config))
-        await self._listen(config)
+        try:
+            self._open_sockets(config)
+            await self._on_engine(self._engine_parts.replace_adapters(config))
+            await self._listen(config)
+        except BaseException as error:
+            # What was opened for the new configuration must not take clients whom nobody answers.
+            self._close_unused(self.config)
+            if isinstance(error, OSError):
+                raise ConfigError(f"cannot take over the configuration: {error}") from error
+            raise
         start_logging(config.log.level, config.log.format)
         self.config = config
         self._close_unused(config)
@@ -202,11 +217,13 @@ class Daemon:
         for _, listener in self._listeners.values():
             for connection in list(listener.connections):
                 connection.close()
-        if self._thread is not None:
-            if self._parts is not None:
-                await self._on_engine(self._parts.close())
-            self._thread.stop()
         self._close_sockets()
+        if self._thread is not None and self._thread.is_alive():
+            if self._parts is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ENGINE_CLOSE_SECONDS):
+                        await self._on_engine(self._parts.close())
+            self._thread.stop()
 
     def is_alive(self) -> bool:
         """Whether the engine's loop has turned lately; the serving loop is the one that asks."""
@@ -279,28 +296,38 @@ class Daemon:
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             tick += 1
-            assert self._bridge is not None
-            assert self._thread is not None
-            self._bridge.expire()
-            self._thread.loop.call_soon_threadsafe(self._engine_is_alive)
-            for config, listener in self._listeners.values():
-                half = config.idle_timeout.total_seconds() / 2
-                if tick % max(1, int(half / HOUSEKEEPING_SECONDS)) == 0:
-                    listener.sweep()
+            try:
+                self._keep_house_once(tick)
+            except Exception as error:  # noqa: BLE001 - replies must go on to end in time
+                self.events.emit("internal-error", where="housekeeping", error=repr(error))
+
+    def _keep_house_once(self, tick: int) -> None:
+        assert self._bridge is not None
+        assert self._thread is not None
+        self._bridge.expire()
+        if not self._thread.is_alive():
+            self.request_stop("the engine's thread has ended")
+            return
+        self._thread.loop.call_soon_threadsafe(self._engine_is_alive)
+        self._retired = [listener for listener in self._retired if listener.connections]
+        for listener in (*self._retired, *(listener for _, listener in self._listeners.values())):
+            if tick % max(1, int(listener.idle_timeout / 2 / HOUSEKEEPING_SECONDS)) == 0:
+                listener.sweep()
 
     def _engine_is_alive(self) -> None:
         self._engine_beat = self.clock.monotonic()
 
     def _close_sockets(self) -> None:
-        from strictmail.runtime.addresses import UnixSocket
+        for name in list(self._sockets):
+            self._close_socket(name)
 
-        for listening in self._sockets.values():
-            listening.close()
-        if not self._taken_by_successor:
-            for config, _ in self._listeners.values():
-                if isinstance(config.socket, UnixSocket):
-                    with contextlib.suppress(OSError):
-                        Path(config.socket.path).unlink()
+    def _close_socket(self, name: str) -> None:
+        """Close one, and remove its path: not a successor's, and not systemd's."""
+        self._sockets.pop(name).close()
+        path = self._own_paths.pop(name, None)
+        if path is not None and not self._taken_by_successor:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     # ---- engine -------------------------------------------------------------------------
 
@@ -344,25 +371,51 @@ class Daemon:
         for name, address, mode in wanted:
             if name in self._sockets:
                 continue
+            held = sum(map(len, self._passed.values()))
             try:
-                self._sockets[name] = open_socket(address, mode=mode, passed=self._passed)
+                opened = open_socket(address, mode=mode, passed=self._passed)
             except ConfigError as error:
                 self.events.emit("listener-error", socket=str(address), error=str(error))
                 raise
+            self._sockets[name] = opened
+            if held == sum(map(len, self._passed.values())):
+                self._own_paths.update(unix_paths({name: opened}))
 
     async def _listen(self, config: Config) -> None:
-        """Start the listeners that are new or changed; stop those that are gone."""
+        """Start the listeners that are new or changed; then stop those that are gone."""
+        running = [wanted for wanted, _ in self._listeners.values()]
+        started: list[tuple[ListenerConfig, Listener, asyncio.Server]] = []
+        try:
+            for wanted in config.listeners:
+                if wanted not in running:
+                    new = await self._start_listener(wanted, config)
+                    started.append((wanted, *new))  # noqa: PERF401 - known when the next one fails
+            await self._listen_http(config)
+        except BaseException:
+            for _, listener, server in started:
+                server.close()
+                self._retire(listener)
+            raise
         for name in list(self._listeners):
             if self._listeners[name][0] not in config.listeners:
-                await self._stop_listener(name)
-        for wanted in config.listeners:
-            if wanted.name not in self._listeners:
-                await self._start_listener(wanted, config)
+                self._servers.pop(name).close()
+                self._retire(self._listeners.pop(name)[1])
+        for wanted, listener, server in started:
+            self._servers[wanted.name] = server
+            self._listeners[wanted.name] = (wanted, listener)
+            self.events.emit(
+                "listener-open",
+                listener=wanted.name,
+                socket=describe(wanted.socket, self._sockets[str(wanted.socket)]),
+                dialect=str(wanted.dialect),
+                observe=wanted.observe,
+            )
         assert self._bridge is not None
         self._bridge.listeners = [listener for _, listener in self._listeners.values()]
-        await self._listen_http(config)
 
-    async def _start_listener(self, wanted: ListenerConfig, config: Config) -> None:
+    async def _start_listener(
+        self, wanted: ListenerConfig, config: Config
+    ) -> tuple[Listener, asyncio.Server]:
         from strictmail.resolver.socketmap import Listener
 
         assert self._bridge is not None
@@ -382,48 +435,44 @@ class Daemon:
         # A duplicate: closing the server must not close the socket that a successor is given.
         own = listening.dup()
         if own.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(listener.protocol, sock=own)
+            # From Python 3.13 on, closing the server would remove the successor's path.
+            keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+            server = await loop.create_unix_server(listener.protocol, sock=own, **keep)
         else:
             server = await loop.create_server(listener.protocol, sock=own)
-        self._servers[wanted.name] = server
-        self._listeners[wanted.name] = (wanted, listener)
-        self.events.emit(
-            "listener-open",
-            listener=wanted.name,
-            socket=describe(wanted.socket, listening),
-            dialect=str(wanted.dialect),
-            observe=wanted.observe,
-        )
+        return listener, server
 
     def _tell_client_error(self, listener: Listener, error: FrameError) -> None:
         self.events.emit(
             "client-error", listener=listener.name, errors=listener.client_errors, error=str(error)
         )
 
-    async def _stop_listener(self, name: str) -> None:
-        _, listener = self._listeners.pop(name)
-        self._servers.pop(name).close()
+    def _retire(self, listener: Listener) -> None:
+        """Let its clients see EOF; those that do not go are swept."""
         listener.drain()
+        self._retired.append(listener)
 
     async def _listen_http(self, config: Config) -> None:
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
-        if config.http.listen is None:
-            return
         from strictmail.resolver.http import ResolverHttp
 
+        if self._http is not None and config.http.listen == self.config.http.listen:
+            return
+        old, http = self._http, None
         assert self._bridge is not None
-        self._http = ResolverHttp(self._bridge, is_ready=lambda: not self._is_draining)
-        listening = self._sockets[f"{HTTP_SOCKET} {config.http.listen}"]
-        await self._http.start(listening.dup())
+        if config.http.listen is not None:
+            http = ResolverHttp(self._bridge, is_ready=lambda: not self._is_draining)
+            listening = self._sockets[f"{HTTP_SOCKET} {config.http.listen}"]
+            await http.start(listening.dup())
+        self._http = http
+        if old is not None:
+            await old.close()
 
     def _close_unused(self, config: Config) -> None:
         used = {str(listener.socket) for listener in config.listeners}
         if config.http.listen is not None:
             used.add(f"{HTTP_SOCKET} {config.http.listen}")
         for name in set(self._sockets) - used:
-            self._sockets.pop(name).close()
+            self._close_socket(name)
 
     # ---- banner -------------------------------------------------------------------------
 
@@ -434,10 +483,27 @@ class Daemon:
             config.name: describe(config.socket, self._sockets[str(config.socket)])
             for config, _ in self._listeners.values()
         }
-        for line in banner_lines(
-            self.config, listening, validates=self._engine_parts.resolver.validates
-        ):
-            print(line, flush=True)
+        if self.config.http.listen is not None:
+            name = f"{HTTP_SOCKET} {self.config.http.listen}"
+            listening[HTTP_SOCKET] = describe(self.config.http.listen, self._sockets[name])
+        lines = banner_lines(
+            self.config,
+            listening,
+            validates=self._engine_parts.resolver.validates,
+            is_stored=self._engine_parts.is_stored,
+        )
+        # Whoever read the banner may have gone: that is no reason to stop the mail.
+        with contextlib.suppress(OSError):
+            print("\n".join(lines), flush=True)
+
+
+def unix_paths(sockets: Mapping[str, socket.socket]) -> dict[str, Path]:
+    """The paths of those that are unix sockets and not systemd's, by the sockets' names."""
+    return {
+        name: Path(listening.getsockname())
+        for name, listening in sockets.items()
+        if listening.family == socket.AF_UNIX and not name.startswith("systemd:")
+    }
 
 
 def describe(address: SocketAddress, listening: socket.socket) -> str:

@@ -203,6 +203,10 @@ REASONS: Final[Mapping[str, Reason]] = {
     "dane-lookup-failed": Reason(
         "A TLSA lookup failed: its host may not be used until it succeeds.", "RFC 7672 §2.1.2"
     ),
+    "dane-no-address": Reason(
+        "An MX host has no address here, or its lookup failed: the MTA's own DANE lookups decide.",
+        "RFC 7672 §2.1.2",
+    ),
     "dane-off-policy": Reason(
         "DANE holds, but an MX host is off the enforced policy, and the setting "
         "decision.off_policy_dane defers that.",
@@ -336,7 +340,8 @@ def _demand(
         return _demand_without_mx(enforced, profile)
     if mx.status in (MxStatus.NULL, MxStatus.NXDOMAIN):
         return _demand_no_mail(enforced, mx)
-    # RFC 7672 §2.2.1: an insecure MX RRset leaves MTA-STS alone to decide (DANE-23, STS-APP-74).
+    # RFC 7672 §2.2.1: an insecure MX RRset leaves MTA-STS alone to decide; TLSA records behind it
+    # are never told to authenticate the domain (DANE-23, DANE-25, STS-APP-74).
     if profile.dane and (mx.secure or mx.status is MxStatus.CONFIGURED):
         return _demand_dane(policy, enforced, settings, mx)
     if enforced:
@@ -387,6 +392,10 @@ def _demand_dane(
     if enforced:
         # RFC 7672 §2.2.3: no TLSA at any host: MTA-STS alone decides (DANE-36, STS-APP-74).
         return _demand_pki(enforced.mx_patterns, reachable, "enforce")
+    if len(reachable) < len(mx.hosts):
+        # RFC 7672 §2.1.2: what a host without an address has in TLSA is unknown, and the MTA may
+        # find its address: at `dane` it looks for itself (DANE-37).
+        return _Demand(Level.DANE, "dane-no-address")
     return _Demand(Level.NONE, _lenient_reason(policy))
 
 

@@ -206,8 +206,7 @@ def settle_policy(
     """
     wanted = seen_id is not None and (entry is None or wants_fetch(entry, seen_id, now))
     if wanted and seen_id is not None and isinstance(fetched, FetchedPolicy):
-        # RFC 8461 §5: a newer policy binds at once, weaker or stronger (STS-APP-57, STS-FET-41,
-        # LEG-08).
+        # RFC 8461 §5: a newer policy binds at once, weaker or stronger (STS-APP-57, STS-FET-41).
         entry = apply_fetched(
             entry,
             policy_domain=policy_domain,

@@ -101,6 +101,8 @@ def _check_label(label: str, text: str, position: int) -> None:
             position=position,
         )
     if not _DNS_LABEL.issuperset(label):
+        # BCP: what could be more than a name to a shell, a log, a file system or SQL is none
+        # (SEC-26).
         bad = next(c for c in label if c not in _DNS_LABEL)
         raise DomainSyntaxError(
             f"{bad!a} cannot stand in a domain name: letters, digits, hyphens and underscores do",

@@ -117,6 +117,8 @@ def _split_port(text: str, key: str) -> tuple[str, int]:
 
 def _parse_name(name: str, key: str) -> Domain:
     try:
+        # BCP: a mail address is no next-hop: nothing that DNS and policy hosts see names a user
+        # (SEC-28).
         return parse_domain(name)
     except DomainSyntaxError as error:
         raise NexthopSyntaxError(f"not a next-hop: {error}", text=key) from error

@@ -179,6 +179,8 @@ class _Host:
 
     async def _plan(self) -> CandidatePlan:
         name = self.host.name
+        # RFC 7672 §2.2: however many addresses a host has, one set of TLSA records binds all of
+        # them (DANE-82).
         # RFC 7672 §2.2.2: addresses are looked up before TLSA records (DANE-20).
         addresses = await asyncio.gather(
             self.resolver.lookup(name, RecordType.A), self.resolver.lookup(name, RecordType.AAAA)

@@ -172,9 +172,9 @@ class Listener:
             listening.bind((host, port))
             listening.listen(BACKLOG)
             self._address = listening.getsockname()
-        except OSError:
+        except OSError as error:
             listening.close()
-            raise
+            raise cannot_listen(error, host, port) from error
         self._socket = listening
         asyncio.get_running_loop().add_reader(listening.fileno(), self._accept)
         return self._address[1]
@@ -225,6 +225,11 @@ class Listener:
                 writer.transport.abort()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+def cannot_listen(error: OSError, host: str, port: int) -> OSError:
+    """The same error with the place in its text."""
+    return OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}")
 
 
 def server_context(

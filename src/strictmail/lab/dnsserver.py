@@ -26,9 +26,10 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
+from strictmail.core.dane.tlsa import parse_tlsa
 from strictmail.core.dnsvalues import MAX_CNAME_HOPS
 from strictmail.core.names import fold
-from strictmail.lab.connection import Listener
+from strictmail.lab.connection import Listener, cannot_listen
 from strictmail.lab.dnsdata import AUTHORITY, TTL_SECONDS, ZoneKind
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ class DnsServer(asyncio.DatagramProtocol):
             try:
                 udp.settimeout(0)
                 udp.bind((host, port))
-            except OSError:
+            except OSError as error:
                 udp.close()
-                raise
+                raise cannot_listen(error, host, port) from error
             loop = asyncio.get_running_loop()
             self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=udp)
         except OSError:
@@ -242,7 +243,8 @@ class _Resolution:
         return {"SOA": [_SOA], "NS": [f"{AUTHORITY}."]}.get(rdtype, [])
 
     def _add(self, name: str, rdtype: str, data: list[str]) -> None:
-        rrset = dns.rrset.from_text_list(_owner(name), TTL_SECONDS, "IN", rdtype, data)
+        rdatas = [_parse(rdtype, text) for text in data]
+        rrset = dns.rrset.from_rdata_list(_owner(name), TTL_SECONDS, rdatas)
         self._response.answer.append(rrset)
 
     def _deny(self, name: str, *, exists: bool) -> None:
@@ -254,6 +256,15 @@ class _Resolution:
 
 def _owner(name: str) -> dns.name.Name:
     return dns.name.from_text(f"{name}.")
+
+
+def _parse(rdtype: str, text: str) -> dns.rdata.Rdata:
+    if rdtype == "TLSA":
+        # The library refuses malformed records, and those are on show too.
+        record = parse_tlsa(text)
+        wire = bytes((record.usage, record.selector, record.mtype)) + record.data
+        return dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.TLSA, wire)
+    return dns.rdata.from_text("IN", rdtype, text)
 
 
 def _fit(response: dns.message.Message, query: dns.message.Message) -> bytes:

@@ -67,6 +67,7 @@ class SeenRecipient:
 
 @dataclass(slots=True)
 class _Session:
+    greeted: bool = False
     sender: str | None = None
     recipients: list[str] = field(default_factory=list)
 
@@ -157,12 +158,12 @@ class MxHostServer:
     async def _obey(self, connection: Connection, session: _Session, line: bytes) -> _Next:
         verb, _, argument = line.partition(b" ")
         match verb.upper():
-            case b"EHLO":
-                await self._greet(connection)
-            case b"HELO":
-                await _say(connection, f"250 {self.name}")
+            case b"EHLO" | b"HELO" as hello:
+                await self._greet(connection, session, hello)
             case b"STARTTLS":
                 return await self._start_tls(connection, session)
+            case b"MAIL" if not session.greeted:
+                await _say(connection, "503 5.5.1 EHLO first")
             case b"MAIL":
                 session.sender = _address(argument)
                 await _say(connection, "250 2.1.0 Ok")
@@ -181,10 +182,15 @@ class MxHostServer:
                 await _say(connection, "502 5.5.2 Not understood")
         return _Next.GO_ON
 
-    async def _greet(self, connection: Connection) -> None:
+    async def _greet(self, connection: Connection, session: _Session, verb: bytes) -> None:
+        if verb == b"HELO":
+            session.greeted = True
+            await _say(connection, f"250 {self.name}")
+            return
         if self.fault is MxFault.EHLO_REFUSED:
             await _say(connection, "502 5.5.1 EHLO is not known here")
             return
+        session.greeted = True
         # STARTTLS is not offered inside TLS (SEC-06).
         offer = self.fault is not MxFault.NO_STARTTLS and not connection.tls
         words = [self.name, "PIPELINING", f"SIZE {MAX_MESSAGE_BYTES}", "8BITMIME"]
@@ -212,6 +218,7 @@ class MxHostServer:
         # What was said in the clear does not count any more (SEC-04, SEC-05): start_tls forgets
         # what was read ahead, and the session begins anew.
         session.forget()
+        session.greeted = False
         old = self.fault is MxFault.OLD_TLS
         await connection.start_tls(server_context(self.credentials.chain_file, old=old))
         return _Next.GO_ON

@@ -291,8 +291,8 @@ class DnsResolver:
             if isinstance(reply, _Fault):
                 # RFC 7672 §2.1.3: an error at any step fails the whole lookup (DANE-08).
                 return Answer(name, rdtype, reply.status, detail=reply.detail)
-            # RFC 7672 §2.1.1, §2.1.3: AD vouches for all of one answer; a chain of several is
-            # secure only if each of them is (DANE-02, DANE-07).
+            # RFC 7672 §2.1.1, §2.1.3: AD vouches for all of one answer, where it is trusted; a
+            # chain of several is secure only if each of them is (DANE-02, DANE-07, SEC-31).
             chain.secure = chain.secure and reply.authentic and self.validates
             answer = _read_answer(name, rdtype, chain, reply)
             if answer is not None:
@@ -345,7 +345,7 @@ def _read_answer(name: str, rdtype: RecordType, chain: _Chain, reply: Reply) -> 
     if rdtype is not RecordType.CNAME:
         fault = _walk_aliases(chain, reply)
         if fault:
-            # RFC 7672 §2.1.3: beyond the limit the lookup fails (DANE-10).
+            # RFC 7672 §2.1.3: beyond the limit the lookup fails (DANE-10, STS-REC-33).
             return Answer(name, rdtype, Status.SERVFAIL, detail=fault)
     found = [
         (ttl, value)
@@ -426,7 +426,11 @@ class _Server:
         self.label = f"{host}:{address[1]}"
 
     def open(self) -> None:
-        if self._is_loopback and self._shared is None and not self._retired:
+        if (
+            self._is_loopback
+            and not self._retired
+            and (self._shared is None or self._shared.is_broken)
+        ):
             self._shared = self._open_channel(lasting=True)
 
     def retire(self) -> None:
@@ -445,6 +449,7 @@ class _Server:
         if isinstance(reply, Reply) and reply.rcode in _NO_EDNS:
             reply = await self._ask_datagram(question, cd=checking_disabled, edns=False)
         if isinstance(reply, Reply) and reply.truncated:
+            # RFC 7766 §5: what does not fit a datagram is asked for over TCP (STS-REC-33).
             reply = await self._ask_stream(question, cd=checking_disabled)
         return self._judge(reply) if isinstance(reply, Reply) else reply
 
@@ -556,12 +561,13 @@ class _Channel:
         self._sock = sock
         self._closed = closed
         self._lasting = closed is None
+        self.is_broken = False
         self._pending: dict[int, tuple[Question, asyncio.Future[_Outcome]]] = {}
         self.loop.add_reader(sock.fileno(), self._read)
 
     @property
     def has_room(self) -> bool:
-        return len(self._pending) < MAX_IN_FLIGHT
+        return len(self._pending) < MAX_IN_FLIGHT and not self.is_broken
 
     def expect(self, question: Question, future: asyncio.Future[_Outcome], rng: Rng) -> int:
         """Choose an id for a question; its reply ends up in the future."""
@@ -583,21 +589,21 @@ class _Channel:
             self._close()
 
     def _close(self) -> None:
+        if self._sock.fileno() < 0:
+            return
         self.loop.remove_reader(self._sock.fileno())
         self._sock.close()
         if self._closed is not None:
             self._closed(self)
 
     def send(self, query: bytes) -> None:
-        """Send, or raise OSError. A full buffer counts as a datagram lost on its way."""
+        """Send. A full buffer counts as a datagram lost on its way, an error as one refused."""
         try:
             self._sock.send(query)
         except BlockingIOError:
             return
-        except ConnectionRefusedError as error:
-            # About a datagram before this one, which was not sent for it.
-            self._fail(error, but=query)
-            self._sock.send(query)
+        except OSError as error:
+            self._break(error)
 
     def _read(self) -> None:
         for _ in range(MAX_DATAGRAMS_A_TURN):
@@ -606,9 +612,19 @@ class _Channel:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._fail(error)
+                self._break(error)
                 return
             self._take(message)
+
+    def _break(self, error: OSError) -> None:
+        """Tell all questions that wait here, and take no more.
+
+        Not every event loop watches a socket any longer that has had an error (libuv does not).
+        """
+        self.is_broken = True
+        for _, future in self._pending.values():
+            _settle(future, error)
+        self.retire()
 
     def _take(self, message: bytes) -> None:
         question, future = self._pending.get(int.from_bytes(message[:2], "big"), (None, None))
@@ -623,12 +639,6 @@ class _Channel:
             return
         if reply is not None:
             _settle(future, reply)
-
-    def _fail(self, error: OSError, but: bytes = b"") -> None:
-        """Tell all questions that are waiting, but not the one about to be sent."""
-        for query_id, (_, future) in self._pending.items():
-            if query_id.to_bytes(2, "big") != but[:2]:
-                _settle(future, error)
 
 
 def _settle(future: asyncio.Future[_Outcome], outcome: _Outcome) -> None:

@@ -179,7 +179,8 @@ def policy_tls_context(ca_file: str | None) -> ssl.SSLContext:
     context.hostname_checks_common_name = False
     # RFC 8461 §7.2: TLS 1.2 or newer (STS-FET-15).
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # BCP: verdicts as those of browsers and MTAs, not stricter (STS-FET-14).
+    # BCP: verdicts as those of browsers and MTAs, not stricter; revocation, CT and CAA are not
+    # looked at (STS-FET-14, SEC-38).
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])

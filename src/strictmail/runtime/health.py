@@ -195,7 +195,7 @@ class ClockFacts:
 
 
 def judge_clock(facts: ClockFacts) -> Iterator[Finding]:
-    """Whether expiry and certificates can be judged."""
+    """Whether expiry and certificates can be judged (SEC-37)."""
     fix = ("install a time service (apt install systemd-timesyncd, or chrony)",)
     if facts.now + CLOCK_TOLERANCE < facts.not_before:
         yield fail(

@@ -78,9 +78,16 @@ EVENTS: Final[dict[str, LogEvent]] = {
     ),
     "policy-refresh-failed": LogEvent(
         _WARNING,
-        "A cached policy could not be refreshed; it stays in force until `expires`.",
+        "A cached policy could not be refreshed; it stays in force until `expires_at`.",
         "`strictmail cache failing` lists them by the time that is left. Nothing has to be done "
         "for one domain; for many, look at DNS and outbound HTTPS with `strictmail doctor`.",
+    ),
+    "policy-record-missing": LogEvent(
+        _WARNING,
+        "The TXT record of a cached policy is gone, broken, or cannot be looked up, for `reason`; "
+        "the policy stays in force until `expires_at`, and is refreshed over HTTPS all the same.",
+        "Nothing for one domain: its owner may be leaving MTA-STS in the wrong order. For many, "
+        "something between this machine and DNS keeps the records away: `strictmail doctor`.",
     ),
     "policy-expired": LogEvent(
         _WARNING,

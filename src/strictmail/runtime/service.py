@@ -150,6 +150,9 @@ class Lifecycle:
         except StrictmailError as error:
             self._events.emit("reload-refused", error=str(error))
             status = "running; the last reload was refused"
+        except Exception as error:  # noqa: BLE001 - whatever it is, the mail must not stop for it
+            self._events.emit("reload-refused", error=repr(error))
+            status = "running; the last reload failed"
         self._notifier.ready(status or "")
 
     async def _drain(self) -> None:

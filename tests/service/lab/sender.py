@@ -11,10 +11,9 @@ import asyncio
 import contextlib
 import random
 import ssl
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from strictmail.core.dane.authenticate import authenticate, reference_ids
 from strictmail.core.decision import (
@@ -32,10 +31,14 @@ from strictmail.core.sts.values import FetchedPolicy, FetchFailure
 from strictmail.discovery.mx import discover_mx
 from strictmail.discovery.policy import RecordStatus, look_up_record
 from strictmail.lab.entries import Delivery, MxFault, PolicyFault
-from strictmail.lab.net import Lab
-from strictmail.lab.zoo import ZooEntry
 from strictmail.net.dns import DnsResolver
 from strictmail.net.https import HttpsPolicyFetcher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from strictmail.lab.net import Lab
+    from strictmail.lab.zoo import ZooEntry
 
 PATIENCE = 60.0
 """Deadline for what comes: reached only by a fault of the lab or the sender."""
@@ -236,14 +239,14 @@ class Attempt:
                 await client.greet()
                 yield client
         except TlsFailedError as error:
-            raise _TlsAndSession from error
+            raise _TlsAndSessionError from error
         except (TimeoutError, OSError, EOFError) as error:
             raise SessionFailedError from error
         finally:
             client.close()
 
 
-class _TlsAndSession(TlsFailedError, SessionFailedError):
+class _TlsAndSessionError(TlsFailedError, SessionFailedError):
     """A failed TLS is a failed session to all but opportunistic senders."""
 
 
@@ -270,7 +273,8 @@ class SmtpClient:
         if self._tls is None:
             return await self._plain.read(65536)
         tls = self._tls
-        return await self._pump(lambda: tls.read(65536))
+        data: bytes = await self._pump(lambda: tls.read(65536))
+        return data
 
     async def _pump(self, step: Any) -> Any:
         assert self._writer is not None

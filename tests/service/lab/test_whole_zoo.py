@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from tests.service.lab.sender import Learnt, Sender, Sent, open_sender
 
 from strictmail.lab.net import Lab
 from strictmail.lab.zoo import ZOO, Outcome, ZooEntry
-from tests.service.lab.sender import Learnt, Sender, Sent, open_sender
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 # One lab for all cases: they are told apart by their domains.
 pytestmark = [

@@ -105,13 +105,9 @@ class NameServer:
         return sum((asked.name, asked.rdtype) == (name, rdtype) for asked in self.asked)
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
         self._tcp = await asyncio.start_server(self._serve_tcp, self.host, 0)
         self.port = self._tcp.sockets[0].getsockname()[1]
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.setblocking(False)
-        self._udp.bind((self.host, self.port))
-        loop.add_reader(self._udp.fileno(), self._serve_udp)
+        self.start_udp()
         return self
 
     async def __aexit__(
@@ -126,6 +122,12 @@ class NameServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._tcp.wait_closed()
+
+    def start_udp(self) -> None:
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp.setblocking(False)
+        self._udp.bind((self.host, self.port))
+        asyncio.get_running_loop().add_reader(self._udp.fileno(), self._serve_udp)
 
     def stop_udp(self) -> None:
         if self._udp.fileno() >= 0:

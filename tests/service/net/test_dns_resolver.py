@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -409,21 +408,25 @@ class TestFailures:
         self, server: NameServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(net_dns, "REFUSED_PAUSE_SECONDS", 0.001)
+        server.add("a.test", A, "192.0.2.1")
         server.stop_udp()
         async with resolving(server) as resolver:
-            await resolver.lookup("a.test", A)
-            again = NameServer()
-            again.add("a.test", A, "192.0.2.1")
-            await again.__aenter__()
-            # The same port, as a restarted daemon has it.
-            loop = asyncio.get_running_loop()
-            again.stop_udp()
-            again._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            again._udp.setblocking(False)
-            again._udp.bind(server.address)
-            loop.add_reader(again._udp.fileno(), again._serve_udp)
+            for _ in range(3):
+                assert (await resolver.lookup("a.test", A)).status is Status.TIMEOUT
+            server.start_udp()
             assert (await resolver.lookup("a.test", A)).status is Status.OK
-            await again.__aexit__(None, None, None)
+            assert len(resolver._servers[0]._own) == 0
+
+    async def test_a_server_that_restarts_between_two_questions(
+        self, server: NameServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(net_dns, "REFUSED_PAUSE_SECONDS", 0.001)
+        server.add("a.test", A, "192.0.2.1")
+        async with resolving(server) as resolver:
+            for _ in range(3):
+                assert (await resolver.lookup("a.test", A)).status is Status.OK
+                server.stop_udp()
+                server.start_udp()
 
     @pytest.mark.parametrize("rcode", [dns.rcode.FORMERR, dns.rcode.NOTIMP])
     async def test_a_server_without_edns(self, server: NameServer, rcode: int) -> None:

@@ -49,9 +49,9 @@ class Asker:
             asyncio.get_running_loop().call_soon(done, reply_for(request.key), [0])
 
     def release(self, order: Callable[[list[Any]], list[Any]] = list) -> None:
-        for key, done in order(self.waiting):
+        waiting, self.waiting = self.waiting, []
+        for key, done in order(waiting):
             done(reply_for(key), [0])
-        self.waiting = []
 
 
 class Server:

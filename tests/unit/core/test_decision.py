@@ -111,7 +111,11 @@ ENFORCE, TESTING, NONE = policy(), policy(Mode.TESTING), policy(Mode.NONE)
         # A host that cannot be reached counts for nothing.
         pytest.param(mx(U, A), None, Level.DANE_ONLY, id="unreachable-host"),
         pytest.param(mx(A), ENFORCE, Level.DEFER, id="all-unreachable-enforce"),
-        pytest.param(mx(A), None, Level.NONE, id="all-unreachable"),
+        # .. but the MTA may reach it, and only TLSA records it finds itself say how.
+        pytest.param(mx(A), None, Level.DANE, id="all-unreachable"),
+        pytest.param(mx(A, N), None, Level.DANE, id="unreachable-and-none"),
+        pytest.param(mx(A, N), TESTING, Level.DANE, id="unreachable-and-none-testing"),
+        pytest.param(mx(A, N), ENFORCE, Level.SECURE, id="unreachable-and-none-enforce"),
         # The MX lookup itself.
         pytest.param(mx(status=MxStatus.ERROR), ENFORCE, Level.DEFER, id="mx-error-enforce"),
         pytest.param(mx(status=MxStatus.ERROR), None, Level.DANE, id="mx-error"),

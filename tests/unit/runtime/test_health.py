@@ -77,6 +77,7 @@ def test_dns(
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.req("SEC-37")
 @pytest.mark.parametrize(
     ("not_before", "synchronised", "expected"),
     [

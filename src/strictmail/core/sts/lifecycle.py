@@ -93,12 +93,19 @@ def rewind_clock(entry: PolicyEntry, now: datetime) -> PolicyEntry:
 
     A clock that was ahead when the policy was fetched and has jumped back since would keep the
     policy for longer than max_age. From the first look on, its age counts from `now`, so the
-    policy lives max_age beyond the jump at the most (STS-FET-49).
+    policy lives max_age beyond the jump at the most (STS-FET-49). A look at the id that lies
+    further ahead than any is ever planned was planned by such a clock, too: it is due now, and so
+    is a refresh.
     """
-    if entry.fetched_at <= now:
+    if entry.fetched_at <= now and entry.txt_check_at <= now + MAX_TXT_INTERVAL:
         return entry
     # RFC 8461 §3.2: at most max_age from the fetch, whatever the clock did (STS-FET-49).
-    return replace(entry, fetched_at=now, refresh_at=now if entry.refresh_at else None)
+    return replace(
+        entry,
+        fetched_at=min(entry.fetched_at, now),
+        refresh_at=now if entry.refresh_at else None,
+        txt_check_at=min(entry.txt_check_at, now),
+    )
 
 
 def refresh_time(

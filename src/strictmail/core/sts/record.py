@@ -133,7 +133,7 @@ def _say_near_miss(text: bytes) -> str:
     squeezed = bare.lower().replace(" ", "")
     shown = quote(head)
     if squeezed.startswith("v=sts1"):
-        # LEG-18: the 2016 drafts' record.
+        # Not from an RFC: the record of the 2016 drafts.
         return f"{shown} is of the 2016 drafts, which nobody reads any more"
     if not squeezed.startswith("v=stsv1"):
         if "v=stsv1" in squeezed:

@@ -88,7 +88,7 @@ def test_a_broken_record_is_explained(record: bytes, said: str) -> None:
     assert raised.value.text.encode("latin-1") == record
 
 
-@pytest.mark.req("LEG-18", "STS-REC-08", "STS-REC-09", "STS-REC-34")
+@pytest.mark.req("STS-REC-08", "STS-REC-09", "STS-REC-34")
 @pytest.mark.parametrize(
     ("record", "said"),
     [

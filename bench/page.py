@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/performance.md: the results between its two marks, written from a report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cached
+import cold
+import memory
+import startup
+from common import ROOT, fail, text, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN = "<!-- results: begin (bench/run.py all --record) -->"
+END = "<!-- results: end -->"
+
+
+def record(report: dict[str, Any]) -> None:
+    """Put the results of a whole run into the page."""
+    page = PAGE.read_text()
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        fail(f"{PAGE.name} lacks the marks that its results stand between")
+    PAGE.write_text(f"{before}{BEGIN}\n\n{render(report)}\n{END}{after}")
+
+
+def render(report: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    parts = [
+        _machine(report),
+        _cached(report["cached"]),
+        _steady(report["cached"]["while others are learnt"]),
+        _cold(report["cold"]),
+        _memory(report["memory"]),
+        _startup(report["startup"]),
+    ]
+    return "\n".join(parts)
+
+
+def _machine(report: dict[str, Any]) -> str:
+    facts, scale = report["machine"], report["scale"]
+    return (
+        f"{facts['date']}, commit `{facts['commit']}`, `{facts['command']}`: "
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
+        f"Linux {facts['kernel']}, Python {facts['python']}, peer {facts['peer']}; load average "
+        f"{facts['load_before']:.2f} before the run. Each figure is the median of "
+        f"{scale['repetitions']} repetitions in turns, and in brackets the least and the greatest "
+        f"of them; cached lookups were measured for {scale['seconds']:g} s each, over "
+        f"{scale['cached_domains']:,} domains in random order.\n"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _targets(report: dict[str, Any], targets: Callable[..., list[tuple[str, bool]]]) -> str:
+    return "\n" + "".join(f"- {verdict(met)}: {line}\n" for line, met in targets(report))
+
+
+def _cached(report: dict[str, Any]) -> str:
+    rows = []
+    for label in (*cached.SHAPES, *cached.UNIX_SHAPES):
+        shape = report[label]
+        for name in ("C responder", "peer", "strictmail"):
+            if name not in shape:
+                continue
+            one = shape[name]
+            rows.append(
+                [
+                    label,
+                    name,
+                    text(one["rate"]),
+                    text(one["p50_us"]),
+                    text(one["p99_us"]),
+                    f"{one['daemon_busy']['median']:.0%} / {one['generator_busy']['median']:.0%}",
+                ]
+            )
+    head = ["connections", "daemon", "requests/s", "p50 µs", "p99 µs", "CPU daemon / generator"]
+    ratios = [
+        [
+            label,
+            text(report[label]["rate to C responder"], ".2f"),
+            text(report[label]["p99 to C responder"], ".2f"),
+            text(report[label]["rate to peer"], ".1f") if "rate to peer" in report[label] else "",
+        ]
+        for label in (*cached.SHAPES, *cached.UNIX_SHAPES)
+    ]
+    ratio_head = ["strictmail at", "rate to C responder", "p99 to C responder", "rate to peer"]
+    return (
+        "### Cached lookups\n\n"
+        + _table(head, rows)
+        + "\n"
+        + _table(ratio_head, ratios)
+        + _targets(report, cached.targets)
+    )
+
+
+def _steady(report: dict[str, Any]) -> str:
+    rows = [
+        [
+            label,
+            name,
+            text(one["rate"]),
+            text(one["p50_us"]),
+            text(one["p99_us"]),
+            text(one["p99_us alone"]),
+            text(one["cold_rate"]),
+        ]
+        for label, subjects in report.items()
+        for name, one in subjects.items()
+    ]
+    head = ["cached load", "daemon", "cached/s", "p50 µs", "p99 µs", "p99 µs alone", "learnt/s"]
+    return (
+        f"### Cached lookups while {cached.COLD_RATE} unknown domains a second are learnt\n\n"
+        + _table(head, rows)
+    )
+
+
+def _cold(report: dict[str, Any]) -> str:
+    rows = [
+        [
+            label,
+            name,
+            text(one["rate"]),
+            text(one["cpu_ms"], ".2f"),
+            text(one["p50_ms"], ".1f"),
+            text(one["p99_ms"], ".1f"),
+        ]
+        for label, figures in report.items()
+        for name, one in figures.items()
+        if name in {"peer", "strictmail"}
+    ]
+    head = ["domains", "daemon", "lookups/s", "CPU ms each", "p50 ms", "p99 ms"]
+    ratios = [
+        [label, *(text(figures[f"{what} to peer"], ".2f") for what in ("rate", "cpu_ms"))]
+        for label, figures in report.items()
+    ]
+    return (
+        "### Domains never seen before\n\n"
+        + _table(head, rows)
+        + "\n"
+        + _table(["strictmail to peer", "rate", "CPU"], ratios)
+        + _targets(report, cold.targets)
+    )
+
+
+def _memory(report: dict[str, Any]) -> str:
+    rows = [
+        [
+            label,
+            name,
+            f"{one['rss_mib']:.0f}",
+            f"{one['rss_mib_at_start']:.0f}" if "rss_mib_at_start" in one else "",
+            f"{one['first_lookups']:,.0f}" if "first_lookups" in one else "",
+            f"{one['bytes_on_disk']:,.0f}" if "bytes_on_disk" in one else "",
+        ]
+        for label, figures in report.items()
+        for name, one in figures.items()
+    ]
+    head = ["domains", "daemon", "MiB", "MiB when ready", "first lookups/s", "bytes each on disk"]
+    return "### Memory\n\n" + _table(head, rows) + _targets(report, memory.targets)
+
+
+def _startup(report: dict[str, Any]) -> str:
+    rows = []
+    for label, one in report.items():
+        if "cpu_ms" in one:
+            cpu, wall = (f"{text(one[key], '.0f')} ms" for key in ("cpu_ms", "wall_ms"))
+        else:
+            cpu, wall = (f"{text(one[key], '.2f')} s" for key in ("cpu_s", "ready_s"))
+        rows.append([label, cpu, wall])
+    head = ["what", "CPU", "until the end, or ready"]
+    return "### Start-up\n\n" + _table(head, rows) + _targets(report, startup.targets)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every benchmark still runs: one pass with tiny numbers. What it measures is not looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def may_unshare() -> bool:
+    """Whether this user may have network namespaces, which the benchmarks run in."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    command = ["unshare", "--net", "--mount", *user, "true"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not may_unshare(), reason="needs root, or unprivileged user namespaces")
+@pytest.mark.skipif(
+    not (ROOT / ".venv/peer/bin/mta-sts-daemon").exists(),
+    reason="needs the peer: scripts/setup runtime bench",
+)
+def test_every_benchmark_runs_and_reports(tmp_path: Path) -> None:
+    report_file = tmp_path / "report.json"
+    command = [sys.executable, "bench/run.py", "all", "--quick", "--json", str(report_file)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(report_file.read_text())
+    for section in ("machine", "scale", "cached", "cold", "memory", "startup"):
+        assert report[section], section
+    # Each shape has all its subjects, each with figures and their spread.
+    for shape in ("1", "16", "64", "256", "16 x 16 pipelined"):
+        for subject in ("C responder", "peer", "strictmail"):
+            rate = report["cached"][shape][subject]["rate"]
+            assert 0 < rate["min"] <= rate["median"] <= rate["max"], (shape, subject)
+    assert report["cached"]["64, unix socket"]["strictmail"]["rate"]["median"] > 0
+    # A lookup that found no policy where there is one would make the figures worthless.
+    for label in ("all with a policy", "mixed"):
+        for subject in ("peer", "strictmail"):
+            assert report["cold"][label][subject]["missed"]["max"] == 0, (label, subject)
+    assert report["memory"]["200"]["strictmail"]["bytes_on_disk"] > 0
+    assert "first_answer_ms" in report["startup"]["daemon, 500 domains"]
+    assert "met" in done.stdout or "MISSED" in done.stdout
