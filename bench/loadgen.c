@@ -4,7 +4,7 @@
 // epoll. It knows netstrings and the four status words, and nothing else about what it asks.
 //
 // Each connection sends `--pipeline` requests in one write, waits for all their replies, and
-// goes on. The latency of a request is the time from that write to the read that brought its
+// goes on; a measurement lasts until at least one reply has come. The latency of a request is the time from that write to the read that brought its
 // reply. Every latency is counted in a histogram with 1 % resolution, so percentiles cost nothing
 // while measuring. With `--rate` a request is only sent when its turn has come (an open loop as
 // long as there are free connections); with `--order once` every key is asked exactly once.
@@ -269,7 +269,7 @@ int main(int argc, char **argv) {
         if (!measuring && !stopping && now >= measure_from) {
             measuring = true, measure_from = now, answered_before = answered, cpu_before = cpu_seconds();
         }
-        if (now >= end) { // stop asking and counting, but take what is still owed
+        if (now >= end && answered > answered_before) { // stop counting; take what is still owed
             elapsed = (double)(now - measure_from) / 1e9, cpu = cpu_seconds() - cpu_before;
             requests = answered - answered_before;
             measuring = false, stopping = true, exhausted = true, end = INT64_MAX;

@@ -156,7 +156,7 @@ def _memory(report: dict[str, Any]) -> str:
         [
             label,
             name,
-            f"{one['rss_mib']:.0f}",
+            f"{one['rss_mib']:.1f}",
             f"{one['rss_mib_at_start']:.0f}" if "rss_mib_at_start" in one else "",
             f"{one['first_lookups']:,.0f}" if "first_lookups" in one else "",
             f"{one['bytes_on_disk']:,.0f}" if "bytes_on_disk" in one else "",

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +35,7 @@ def main() -> None:
     arguments = _arguments()
     programs.build()
     world.enter()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # tidy up first
     scale = QUICK if arguments.quick else FULL
     if arguments.repetitions:
         scale = dataclasses.replace(scale, repetitions=arguments.repetitions)

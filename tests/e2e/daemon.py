@@ -40,7 +40,7 @@ trust_ad = "loopback"
 [policy]
 ca_file = "{ca_file}"
 allow_networks = ["127.0.0.0/8"]
-fetch_timeout = "6s"
+fetch_timeout = "8s"
 
 [http]
 listen = "127.0.0.1:8460"
@@ -54,6 +54,11 @@ dialect = "{dialect}"
 default_level = "may"
 dane = {dane}
 """
+
+READY_LINE: Final = " info ready "
+
+ASK_AT_ONCE: Final = 8
+"""Few enough that nobody's fetch gets slow because of the others, on a busy machine too."""
 
 ASK_SECONDS: Final = 30.0
 """Three times the deadline within which strictmail answers by default."""
@@ -125,8 +130,24 @@ class Daemon:
         self.process.wait()
 
     def upgrade(self) -> None:
-        """Let a successor take over from the one that runs, which drains and goes by itself."""
-        self.start("--takeover")
+        """Let a successor take over from the one that runs, which drains and goes by itself.
+
+        See `wait_for_predecessors`.
+        """
+        successor = self.start("--takeover", wait=False)
+        # An answer would not do: the one before gives them until its successor is ready.
+        wait_until(
+            lambda: READY_LINE in successor.tail() or not successor.is_running(),
+            "the successor",
+            seconds=READY_SECONDS,
+            seen=successor.tail,
+        )
+        assert successor.is_running(), successor.tail()
+
+    def wait_for_predecessors(self) -> None:
+        """Wait until all but the last one have gone, and check that those who drained did well."""
+        for old in self.processes[:-1]:
+            assert old.wait() in (0, -signal.SIGKILL, 128 + signal.SIGKILL), old.tail()
 
     def forget(self) -> None:
         """Remove all it has stored; only while it does not run."""
@@ -163,7 +184,7 @@ class Daemon:
     def ask_all(self, keys: Iterable[str], dialect: str) -> Mapping[str, str]:
         """Ask for many domains at once, so that the slow ones cost their time only once."""
         wanted = list(keys)
-        with ThreadPoolExecutor(32) as pool:
+        with ThreadPoolExecutor(ASK_AT_ONCE) as pool:
             return dict(
                 zip(wanted, pool.map(lambda key: self.ask(key, dialect), wanted), strict=True)
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -12,12 +13,14 @@ import pytest
 
 from strictmail.lab.zoo import ZOO
 
-from .postfix import Postfix
+from .postfix import Postfix, Submission
 from .scene import open_scene, received_text
-from .world import wait_until
+from .world import READY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from strictmail.lab.net import ReceivedMessage
 
     from .daemon import Daemon
     from .postfix import Attempt
@@ -97,19 +100,20 @@ def life() -> Iterator[Life]:
 
 
 @pytest.fixture(autouse=True)
-def empty_queue(life: Life) -> Iterator[None]:
-    yield
+def fresh(life: Life) -> None:
+    """Every test finds a daemon that runs and an empty queue, whatever the one before did."""
+    if not life.daemon.process.is_running():
+        life.daemon.start()
     life.postfix.empty_queue()
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Messages to good and broken domains, handed in one after the other by a thread."""
+    """Messages to good and broken domains in turn."""
 
     life: Life
     tag: str
     queue_ids: dict[str, str] = field(default_factory=dict)
-    failure: BaseException | None = None
 
     def recipients(self) -> Iterator[str]:
         pairs = zip(itertools.cycle(GOOD), itertools.cycle(BROKEN), strict=False)
@@ -117,22 +121,18 @@ class Traffic:
             yield f"{self.tag}-{number}@{good.domain}"
             yield f"{self.tag}-{number}@{broken.domain}"
 
-    def _hand_in(self) -> None:
-        try:
-            for recipient in self.recipients():
-                self.queue_ids.update(self.life.postfix.submit([recipient]))
-        except BaseException as error:  # noqa: BLE001 - told by the thread that waits
-            self.failure = error
-
     def flow(self, interrupt: Callable[[], None]) -> dict[str, Attempt]:
         """Hand in everything, interrupt on the way; the first attempt of each recipient."""
-        thread = threading.Thread(target=self._hand_in)
-        thread.start()
-        for part in range(1, INTERRUPTIONS + 1):
-            self._wait_for(MESSAGES * part // (INTERRUPTIONS + 1))
-            interrupt()
-        thread.join()
-        self._wait_for(MESSAGES)
+        recipients = list(self.recipients())
+        part = MESSAGES // (INTERRUPTIONS + 1)
+        for start in range(0, MESSAGES, part):
+            flowing = threading.Event()
+            with ThreadPoolExecutor(1) as pool:
+                done = pool.submit(self._hand_in, recipients[start : start + part], flowing)
+                assert flowing.wait(READY_SECONDS), done.exception(timeout=0)
+                if start + part < MESSAGES:
+                    interrupt()
+                done.result()
         self.life.postfix.wait_for(self.queue_ids.values())
         recipient_of = {queue_id: recipient for recipient, queue_id in self.queue_ids.items()}
         first: dict[str, Attempt] = {}
@@ -141,12 +141,12 @@ class Traffic:
                 first.setdefault(recipient_of[attempt.queue_id], attempt)
         return first
 
-    def _wait_for(self, count: int) -> None:
-        wait_until(
-            lambda: self.failure or len(self.queue_ids) >= count, f"{count} messages", seconds=60
-        )
-        if self.failure is not None:
-            raise self.failure
+    def _hand_in(self, recipients: Sequence[str], flowing: threading.Event) -> None:
+        with Submission(self.life.scene.world) as submission:
+            for number, recipient in enumerate(recipients):
+                self.queue_ids[recipient] = submission.submit(recipient)
+                if number == len(recipients) // 4:
+                    flowing.set()
 
     def deliver_the_rest(self) -> None:
         """Run the queue until nothing is left that can be delivered."""
@@ -168,7 +168,10 @@ class Traffic:
         """No mail is lost, and none went where, or how, it must not go."""
         waiting = set(self.life.postfix.queue())
         attempts = self.life.postfix.attempts()
-        by_recipient = {m: self.life.scene.received(m) for m in self.recipients()}
+        by_recipient: dict[str, list[ReceivedMessage]] = {m: [] for m in self.recipients()}
+        for message in self.life.scene.received():
+            if message.recipients[0] in by_recipient:
+                by_recipient[message.recipients[0]].append(message)
         for entry in GOOD:
             for recipient in (r for r in by_recipient if r.endswith(f"@{entry.domain}")):
                 said = "\n".join(str(a) for a in attempts if a.recipient == recipient)
@@ -209,6 +212,7 @@ def test_nothing_is_lost_or_weakened(life: Life, way: Callable[[Daemon], None]) 
         good = {entry.domain for entry in GOOD}
         late = [a for r, a in first.items() if r.partition("@")[2] in good and a.status != "sent"]
         assert not late, "\n".join(map(str, late))
+    life.daemon.wait_for_predecessors()
     traffic.deliver_the_rest()
     traffic.check()
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LINGER_SECONDS: Final = 0.5
+"""How long answered clients have to go by themselves when the daemon stops."""
+
 HOUSEKEEPING_SECONDS: Final = 0.5
 DRAIN_MARGIN_SECONDS: Final = 2.0
 """What a client may take, beyond the longest answer, to notice that it is time to go."""
@@ -201,7 +204,12 @@ class Daemon:
         listeners = [listener for _, listener in self._listeners.values()]
         for listener in listeners:
             listener.drain()
-        await asyncio.gather(*(listener.empty.wait() for listener in listeners))
+        await asyncio.gather(*(listener.answered.wait() for listener in listeners))
+        # An idle client notices the EOF when it asks next; by then this process may be gone: the
+        # EOF has long arrived, and it is what the client reads.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await asyncio.gather(*(listener.empty.wait() for listener in listeners))
 
     async def stop(self) -> None:
         """Close everything; write down what was learnt."""

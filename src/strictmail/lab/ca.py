@@ -117,7 +117,9 @@ class CertificateAuthority:
     ) -> Credentials:
         issuer, chain = self._issuer(fault)
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(name, key, self._validity(fault))
+        # One fault at a time: the name may not be found in the subject instead.
+        subject = address if fault is CertFault.ADDRESS_ONLY else name
+        builder = _builder(subject, key, self._validity(fault))
         san = _alternative_names(fault, name, domain, address, names)
         if san:
             builder = builder.add_extension(x509.SubjectAlternativeName(san), critical=False)

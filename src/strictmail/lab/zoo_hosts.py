@@ -108,12 +108,22 @@ CERTIFICATES: Final[tuple[ZooEntry, ...]] = (
         "the MX host's name must be in it (C-08)",
         CertFault.DOMAIN_ONLY,
     ),
-    _certificate(
-        "common-name-only",
-        "has the name only as common name",
-        "STS-APP-34",
-        "only DNS names in the SAN count",
-        CertFault.COMMON_NAME_ONLY,
+    replace(
+        _certificate(
+            "common-name-only",
+            "has the name only as common name",
+            "STS-APP-34",
+            "only DNS names in the SAN count",
+            CertFault.COMMON_NAME_ONLY,
+        ),
+        departs=(
+            Departure(
+                ("postfix", "postfix-tlsrpt"),
+                outcome(Level.SECURE, Delivery.VERIFIED, "mx.mx-common-name-only.plain.test"),
+                "Departs: Postfix takes the common name of a certificate without DNS names, and no "
+                "policy attribute forbids it. The certificate is from a trusted CA all the same.",
+            ),
+        ),
     ),
     _certificate(
         "address-only",

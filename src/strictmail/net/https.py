@@ -244,7 +244,7 @@ class _Fetch:
         families = [[str(record) for record in answer.records] for answer in answers]
         addresses = [a for a in chain(*zip_longest(*families)) if a is not None]
         if not addresses:
-            self.failures += [_dns_failure(answer) for answer in answers]
+            self.failures += _dns_failures(answers)
         allowed = []
         for address in addresses[: MAX_ADDRESSES - self.tried]:
             self.tried += 1
@@ -311,12 +311,15 @@ def _telling(failure: FetchFailure) -> int:
     return _TELLING.index(code) if code in _TELLING else len(_TELLING)
 
 
-def _dns_failure(answer: Answer) -> FetchFailure:
-    if answer.status.is_answer:
-        reason = f"the policy host has no {answer.rdtype.name} record ({answer.status.value})"
-    else:
-        reason = f"the {answer.rdtype.name} lookup of the policy host failed: {answer.detail}"
-    return _fetch_error("dns", reason)
+def _dns_failures(answers: Sequence[Answer]) -> list[FetchFailure]:
+    """Why there is no address: a lookup that failed says more than one that found nothing."""
+    failed = [answer for answer in answers if not answer.status.is_answer]
+    if failed or not answers:
+        return [
+            _fetch_error("dns", f"the {a.rdtype.name} lookup of the policy host failed: {a.detail}")
+            for a in failed
+        ]
+    return [_fetch_error("dns", f"the policy host has no address ({answers[0].status.value})")]
 
 
 def _truncated() -> FetchFailure:

@@ -103,7 +103,11 @@ class Listener:
         self.empty = asyncio.Event()
         """Set while there is no connection."""
         self.empty.set()
+        self.answered = asyncio.Event()
+        """Set while draining, once no connection waits for an answer."""
+        self._owing: set[Connection] = set()
         self.counters: dict[str, Counter] = {str(level): [0] for level in Level}
+        self.is_draining = False
         self.refused = 0
         self.client_errors = 0
         self._on_client_error = on_client_error
@@ -134,8 +138,15 @@ class Listener:
     def remove(self, connection: Connection) -> None:
         """Count a connection out; again is no fault."""
         self.connections.pop(connection, None)
+        self.owes_no_more(connection)
         if not self.connections:
             self.empty.set()
+
+    def owes_no_more(self, connection: Connection) -> None:
+        """While draining: everything a connection asked for is answered."""
+        self._owing.discard(connection)
+        if self.is_draining and not self._owing:
+            self.answered.set()
 
     def make_room(self) -> bool:
         """Close an idle connection, one that has long been silent first; whether there was one."""
@@ -165,8 +176,12 @@ class Listener:
 
     def drain(self) -> None:
         """Answer what was asked, then end each connection so that its client sees EOF."""
+        self.is_draining = True
+        self._owing = {connection for connection in self.connections if not connection.is_idle()}
         for connection in list(self.connections):
             connection.drain()
+        if not self._owing:
+            self.answered.set()
 
 
 class Connection(asyncio.Protocol):
@@ -400,6 +415,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         transport = self._transport
+        self._listener.owes_no_more(self)
         if transport is None or transport.is_closing():
             return
         if self._paused:

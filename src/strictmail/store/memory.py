@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class MemoryPolicyStore:
-    """`ports.PolicyStore` in a dictionary. For one thread."""
+    """`ports.PolicyStore` in a dictionary. One thread writes; others may read meanwhile."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[PolicyRow, bytes]] = {}
@@ -118,7 +118,7 @@ class MemoryPolicyStore:
 
     def count_registrable(self, registrable_domain: str) -> int:
         """How many entries share this registrable domain."""
-        return sum(_owner(domain) == registrable_domain for domain in self._rows)
+        return sum(_owner(domain) == registrable_domain for domain in list(self._rows))
 
     def prune(self, now: datetime, idle_before: datetime) -> int:
         """Delete what expired long ago, or expired and was not asked for of late."""
@@ -189,7 +189,8 @@ class MemoryPolicyStore:
         return stored is None or stored[0].fetched_at < row.fetched_at
 
     def _entries(self) -> Iterator[PolicyEntry]:
-        return (decode_entry(stored_columns(row, body)) for row, body in self._rows.values())
+        rows = list(self._rows.values())
+        return (decode_entry(stored_columns(row, body)) for row, body in rows)
 
 
 def _owner(domain: str) -> str:

@@ -154,14 +154,14 @@ class TestReplies:
             assert leader.cancelled() or await asyncio.wait([leader])
 
     async def test_many_questions_in_flight(self, server: NameServer) -> None:
-        for number in range(300):
-            server.add(f"n{number}.test", A, f"192.0.2.{number % 250}")
-        async with resolving(server, timeout=SHORT * 10, attempts=10) as resolver:
+        for number in range(100):
+            server.add(f"n{number}.test", A, f"192.0.2.{number}")
+        async with resolving(server, attempts=5) as resolver:
             answers = await asyncio.gather(
-                *(resolver.lookup(f"n{number}.test", A) for number in range(300))
+                *(resolver.lookup(f"n{number}.test", A) for number in range(100))
             )
         assert [answer.records for answer in answers] == [
-            (f"192.0.2.{number % 250}",) for number in range(300)
+            (f"192.0.2.{number}",) for number in range(100)
         ]
 
 
@@ -181,20 +181,24 @@ class TestAliases:
         assert answer.secure is (insecure is None)
 
     @pytest.mark.req("DANE-07", "DANE-08", "STS-REC-26")
-    @pytest.mark.parametrize("second_ad", [True, False])
+    @pytest.mark.parametrize(
+        ("first", "second"), [(True, True), (True, False), (False, True), (False, False)]
+    )
     async def test_an_incomplete_chain_is_asked_on_for(
-        self, server: NameServer, *, second_ad: bool
+        self, server: NameServer, *, first: bool, second: bool
     ) -> None:
         def only_the_alias(reply: Any, asked: Asked) -> None:
             del reply.answer[1:]
-            reply.flags |= dns.flags.AD
+            reply.flags &= ~dns.flags.AD
+            reply.flags |= dns.flags.AD if first else 0
 
-        server.alias("a.test", "b.test", secure=True, ttl=30)
-        server.add("b.test", A, "192.0.2.1", secure=second_ad, ttl=600)
+        server.alias("a.test", "b.test", ttl=30)
+        server.add("b.test", A, "192.0.2.1", secure=second, ttl=600)
         server.tricks["a.test", A] = changed(server, only_the_alias)
         async with resolving(server) as resolver:
             answer = await resolver.lookup("a.test", A)
-        assert answer == Answer("a.test", A, Status.OK, second_ad, ("192.0.2.1",), "b.test", 30)
+        secure = first and second
+        assert answer == Answer("a.test", A, Status.OK, secure, ("192.0.2.1",), "b.test", 30)
         assert [asked.name for asked in server.asked] == ["a.test", "b.test"]
 
     @pytest.mark.req("DANE-08")
@@ -388,7 +392,7 @@ class TestFailures:
         async with NameServer() as second:
             server.fail("example.test", A, Status.TIMEOUT)
             second.add("example.test", A, "192.0.2.1")
-            async with resolving(server, second, timeout=SHORT) as resolver:
+            async with resolving(server, second, timeout=10 * SHORT) as resolver:
                 assert (await resolver.lookup("example.test", A)).status is Status.OK
 
     async def test_nobody_listens(
@@ -572,7 +576,7 @@ class TestProbe:
 
     async def test_a_known_state_outlives_silence(self, server: NameServer) -> None:
         server.sign("signed.test")
-        async with resolving(server, probe_name="signed.test", timeout=SHORT) as resolver:
+        async with resolving(server, probe_name="signed.test", timeout=10 * SHORT) as resolver:
             server.validates = False
             await resolver.probe()
             server.fail("signed.test", SOA, Status.TIMEOUT)

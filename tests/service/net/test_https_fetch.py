@@ -619,7 +619,7 @@ class TestBounds:
         async with PolicyServer(None) as server:
             server.handler = respond_and_hold(b"")
             tasks = asyncio.all_tasks()
-            failure = await failing(fetcher(resolver, authority, server.port, timeout=SHORT))
+            failure = await failing(fetcher(resolver, authority, server.port, timeout=1.0))
             assert failure.reason_code == "timeout"
             assert "TLS handshake" in failure.reason
             ours = _ours(asyncio.all_tasks() - tasks)
@@ -791,7 +791,7 @@ class TestAddresses:
         fetch: HttpsPolicyFetcher,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(https, "HANDSHAKE_SECONDS", SHORT)
+        monkeypatch.setattr(https, "HANDSHAKE_SECONDS", 1.0)
         async with PolicyServer(None, "127.0.0.2", server.port) as tarpit:
             tarpit.handler = respond_and_hold(b"")
             resolver.add(HOST, A, "127.0.0.2", "127.0.0.1")
@@ -863,6 +863,16 @@ class TestAddresses:
         assert failure.reason_code == "dns"
         assert status.value in failure.reason
 
+    async def test_a_lookup_that_failed_is_the_reason(
+        self, server: PolicyServer, authority: Authority
+    ) -> None:
+        resolver = FakeResolver()
+        resolver.add(HOST, RecordType.TXT, (b"x",))
+        resolver.fail(HOST, A, Status.BOGUS)
+        failure = await failing(fetcher(resolver, authority, server.port))
+        assert "A lookup" in failure.reason
+        assert "bogus" in failure.reason
+
     async def test_nobody_listens(self, resolver: FakeResolver, authority: Authority) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -904,7 +914,14 @@ class TestPolicyResponse:
         assert results[:-1] == [None] * (len(results) - 1)
         assert isinstance(results[-1], FetchedPolicy)
 
-    def test_smaller_limit(self) -> None:
-        failure = PolicyResponse(10).feed(GOOD)
+    @pytest.mark.req("STS-FET-24")
+    @pytest.mark.parametrize(
+        "data",
+        [GOOD, PLAIN + POLICY, CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(POLICY), POLICY)],
+        ids=["length", "until the end", "chunks"],
+    )
+    def test_smaller_limit(self, data: bytes) -> None:
+        response = PolicyResponse(len(POLICY) - 1)
+        failure = response.feed(data) or response.end()
         assert isinstance(failure, FetchFailure)
         assert failure.reason_code == "too-large"

@@ -15,6 +15,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+from strictmail.core.mta import netstring
 from tests.service.serve.stub import LoadClient, NameServer, Process, ask, cache_policy
 
 if TYPE_CHECKING:
@@ -283,3 +284,15 @@ def test_an_override_set_by_a_command_counts_at_once(setup: Setup) -> None:
             assert time.monotonic() < deadline, "the override never counted"
     finally:
         process.end()
+
+
+def test_an_idle_client_delays_no_stop_and_reads_eof_afterwards(setup: Setup) -> None:
+    process = setup.start()
+    with socket.create_connection(("127.0.0.1", setup.port), timeout=30) as client:
+        request = netstring.encode(b"sts good.example")
+        client.sendall(request)
+        assert client.recv(1000) == netstring.encode(SECURE)
+        assert process.end() == 0
+        # Asked after the process has gone: EOF, which Postfix retries on, not a reset.
+        client.sendall(request)
+        assert client.recv(1000) == b""

@@ -118,7 +118,13 @@ class DemoDaemon:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._process.wait()
         except TimeoutError:
-            self._process.kill()
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
             await self._process.wait()
 
     async def ask(self, nexthop: str) -> DecisionDocument:

@@ -168,13 +168,17 @@ class Story:
         what = "answer and delivery" if self._stage.postfix else "answer"
         self._say(
             f"In {seconds:.0f} s: {good} of {self._verdict_count} verdicts are good; each {what} "
-            "was compared. What could be verified was demanded to be; where a policy or TLSA "
-            "record cannot be met the mail waits, and nobody in between gets it; where there is "
-            "nothing to enforce, Postfix does as it does without strictmail; and a policy once "
-            "known holds until it expires or its owner changes it, whoever blocks what."
+            "was compared."
         )
         for line in self._wrong:
-            print(f"\nNOT as expected: {line}")
+            self._say(f"{NOT_AS_EXPECTED}: {line}")
+        if not self._wrong:
+            self._say(
+                "So: where a domain has a policy that enforces, or DANE, strictmail demands it, and "
+                "what cannot meet it gets no mail: the mail waits. Where there is nothing to "
+                "enforce, mail goes as it does without strictmail. And a policy once known holds "
+                "until it expires or its owner changes it, whoever blocks what."
+            )
         self._say(
             "Next: `make run` starts strictmail for this machine's Postfix and prints the lines for "
             "its main.cf (docs/postfix.md). `strictmail explain DOMAIN` tells what a real domain "
@@ -301,9 +305,11 @@ class Story:
         await stage.daemon.refresh(entry.domain)
         looked = "The TXT record is gone, the policy host refuses, and strictmail is made to look:"
         await self._step(table, f"{looked} `strictmail cache refresh`.", SECURE)
-        await stage.daemon.stop()
+        await stage.daemon.kill()
         await stage.daemon.start()
-        await self._step(table, "strictmail is stopped and started again meanwhile.", SECURE)
+        await self._step(
+            table, "strictmail is killed (SIGKILL) and started again meanwhile.", SECURE
+        )
         if stage.postfix is not None:
             await self._attack_message(table)
         stage.lab.break_policy_host(entry.domain, CertFault.GOOD)
