@@ -185,7 +185,8 @@ def _steady(settings: Settings, subject: Subject, keys: Path, shape: Shape, seed
 
 
 def _never_seen(settings: Settings, batch: int) -> Path:
-    wanted = settings.scale.seconds + settings.scale.warmup + 0.3
+    # A little longer than the cached load that runs beside it, program start included.
+    wanted = settings.scale.seconds + settings.scale.warmup + min(0.3, settings.scale.seconds)
     names = (
         f"{'p' if i % 10 < POLICY_SHARE * 10 else 'n'}{batch:03d}c{i:06d}.test"
         for i in range(int(COLD_RATE * wanted))

@@ -3,11 +3,12 @@
 // A load generator for the socketmap protocol: a closed loop over N connections, one thread,
 // epoll. It knows netstrings and the four status words, and nothing else about what it asks.
 //
-// Each connection sends `--pipeline` requests in one write, waits for all their replies, and
-// goes on; a measurement lasts until at least one reply has come. The latency of a request is the time from that write to the read that brought its
-// reply. Every latency is counted in a histogram with 1 % resolution, so percentiles cost nothing
-// while measuring. With `--rate` a request is only sent when its turn has come (an open loop as
-// long as there are free connections); with `--order once` every key is asked exactly once.
+// Each connection sends `--pipeline` requests in one write, waits for all their replies, and goes
+// on; a measurement lasts until at least one reply has come. The latency of a request is the time
+// from that write to the read that brought its reply. Every latency is counted in a histogram with
+// 1 % resolution, so percentiles cost nothing while measuring. With `--rate` a request is only sent
+// when its turn has come (an open loop as long as there are free connections); with `--order once`
+// every key is asked exactly once.
 //
 // Output: one JSON object on stdout. Exit 0 when every request was answered, 1 when not.
 

@@ -22,7 +22,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, NoReturn, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Final, Self, TypeVar
 
 if TYPE_CHECKING:
     import signal
@@ -343,8 +343,3 @@ class World:
     def processes(self) -> Iterator[Process]:
         """Everything that was started and left running."""
         yield from self._processes
-
-
-def give_up(problem: EnvironmentMissingError) -> NoReturn:
-    """Fail, never skip: a run without its daemons has proven nothing."""
-    raise AssertionError(str(problem)) from problem

@@ -152,6 +152,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.bridge: Bridge
         for domain in DOMAINS:
             self.world.domain(domain, max_age=400_000)
+            self.set_id(domain, "1")
         self.run(self.begin())
 
     @property
@@ -190,6 +191,11 @@ class EngineMachine(RuleBasedStateMachine):
             self.learnt[policy_domain] = Learnt.of(found.policy, self.world.clock.now())
             self.note(policy_domain)
         return found
+
+    def set_id(self, domain: str, policy_id: str) -> None:
+        # Longer than the TTL of MX records, so that facts end at different times.
+        record = (f"v=STSv1; id={policy_id};".encode(),)
+        self.world.resolver.set(f"_mta-sts.{domain}", RecordType.TXT, record, ttl=3600)
 
     def facts(self, domain: str) -> Facts:
         learnt, now = self.learnt.get(domain), self.world.clock.now()
@@ -276,7 +282,7 @@ class EngineMachine(RuleBasedStateMachine):
     def publish(self, domain: str, mode: str, max_age: int, host: str, announced: bool) -> None:
         self.world.set_policy(domain, mode=mode, max_age=max_age, mx=f"{host}.{domain}")
         if announced:
-            self.world.set_id(domain, f"id{len(self.world.events.told)}x{max_age}")
+            self.set_id(domain, f"id{len(self.world.events.told)}x{max_age}")
 
     @rule(domain=st.sampled_from(DOMAINS))
     def break_https(self, domain: str) -> None:

@@ -64,7 +64,7 @@ def mta_lines(listener: ListenerConfig, where: str) -> Iterator[str]:
     elif listener.dialect is Dialect.SENDMAIL:
         host, _, port = where.removeprefix("inet:").rpartition(":")
         yield "In sendmail.mc, then rebuild sendmail.cf:"
-        yield f"  FEATURE(`sts', `socket -d5 -T<TMPF> inet:{port}@{host}')dnl"
+        yield f"  FEATURE(`sts', `socket -d30 -T<TMPF> inet:{port}@{host}')dnl"
     else:
         yield f"In Exim's configuration, see docs/exim.md; the socket is {where}."
 

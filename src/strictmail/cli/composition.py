@@ -59,7 +59,6 @@ def build_fetcher(config: Config, resolver: DnsResolver) -> HttpsPolicyFetcher:
         resolver,
         ca_file=policy.ca_file or None,
         timeout=policy.fetch_timeout.total_seconds(),
-        max_body_bytes=policy.max_body,
         allow_networks=policy.allow_networks,
         connect_port=policy.connect_port,
         user_agent=policy.user_agent,

@@ -201,6 +201,8 @@ class Daemon:
             await self._handover.stop(unlink=not self._taken_by_successor)
         for server in self._servers.values():
             server.close()
+        # At once: whoever comes now belongs to a successor, or is refused rather than left waiting.
+        self._close_sockets()
         listeners = [listener for _, listener in self._listeners.values()]
         for listener in listeners:
             listener.drain()
@@ -397,7 +399,7 @@ class Daemon:
             for wanted in config.listeners:
                 if wanted not in running:
                     new = await self._start_listener(wanted, config)
-                    started.append((wanted, *new))  # noqa: PERF401 - known when the next one fails
+                    started.append((wanted, *new))
             await self._listen_http(config)
         except BaseException:
             for _, listener, server in started:

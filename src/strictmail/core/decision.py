@@ -383,6 +383,16 @@ def _demand_dane(
         return _demand_dane_everywhere(enforced, settings, mx, held)
     if held:
         return _demand_dane_partly(enforced, settings, reachable, held)
+    return _demand_dane_nowhere(policy, enforced, mx, reachable)
+
+
+def _demand_dane_nowhere(
+    policy: PolicyInfo | None,
+    enforced: PolicyInfo | None,
+    mx: MxSet,
+    reachable: Sequence[MxHost],
+) -> _Demand:
+    """No host that can be reached has usable TLSA records."""
     if any(h.tlsa_state is TlsaState.UNUSABLE for h in reachable):
         if enforced:
             # RFC 8461 §5: TLS without authentication is not enough for the policy (STS-APP-75).

@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 from strictmail.core.decision import Level
-from strictmail.lab.entries import CertFault, Cut, CutKind, Delivery, MxFault, MxHost, ZooEntry
+from strictmail.lab.entries import (
+    CertFault,
+    Cut,
+    CutKind,
+    Delivery,
+    Departure,
+    MxFault,
+    MxHost,
+    ZooEntry,
+)
 from strictmail.lab.entries import PolicyHost as Policy
 from strictmail.lab.zoobuild import (
     ENCRYPTED,
@@ -38,7 +47,13 @@ TLSA_OF_MX: Final = "_25._tcp.mx.@"
 
 
 def _authenticated(
-    name: str, fault: str, requirements: str, why: str, host: MxHost, *records: str
+    name: str,
+    fault: str,
+    requirements: str,
+    why: str,
+    host: MxHost,
+    *records: str,
+    departs: tuple[Departure, ...] = (),
 ) -> ZooEntry:
     """A host that DANE authenticates."""
     return entry(
@@ -49,10 +64,13 @@ def _authenticated(
         zone="signed.test",
         mx=[host],
         records=records,
+        departs=departs,
     )
 
 
-def _refused(name: str, fault: str, requirements: str, why: str, host: MxHost) -> ZooEntry:
+def _refused(
+    name: str, fault: str, requirements: str, why: str, host: MxHost, *departs: Departure
+) -> ZooEntry:
     """A host that DANE does not authenticate."""
     return entry(
         f"dane-{name}",
@@ -61,6 +79,7 @@ def _refused(name: str, fault: str, requirements: str, why: str, host: MxHost) -
         expect(f"{why}: the mail waits (RFC 7672 §2.2)", DANE_REFUSED, ENCRYPTED),
         zone="signed.test",
         mx=[host],
+        departs=departs,
     )
 
 
@@ -100,6 +119,13 @@ GOOD: Final[tuple[ZooEntry, ...]] = (
         "behind a secure MX record the next-hop domain is a reference identifier too "
         "(RFC 7672 §3.2.2)",
         MxHost("mx.@", tlsa=TA, certificate=CertFault.DOMAIN_ONLY),
+        departs=(
+            Departure(
+                ("exim",),
+                DANE_REFUSED,
+                "Departs: DANE-63; Exim accepts only the MX host's name: the mail waits.",
+            ),
+        ),
     ),
     _authenticated(
         "ee-expired",
@@ -160,6 +186,14 @@ GOOD: Final[tuple[ZooEntry, ...]] = (
             canonical="dane-cname-insecure-target.provider.plain.test",
             tlsa=EE,
             tlsa_owner=TLSA_OF_MX,
+        ),
+        departs=(
+            Departure(
+                ("exim",),
+                DANE_REFUSED,
+                "Departs: DANE-32; Exim knows an MX host by its alias target only, and looks for "
+                "TLSA records nowhere else: the mail waits.",
+            ),
         ),
     ),
     _authenticated(
@@ -237,6 +271,11 @@ BAD: Final[tuple[ZooEntry, ...]] = (
         "DANE-52",
         "only the strongest digest counts (RFC 7671 §9)",
         MxHost("mx.@", tlsa=(*EE, "3 1 2 wrong")),
+        Departure(
+            ("exim",),
+            AUTHENTICATED,
+            "Departs: DANE-52; Exim with GnuTLS takes any record that matches.",
+        ),
     ),
     entry(
         "dane-no-starttls",

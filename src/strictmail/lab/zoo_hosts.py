@@ -26,7 +26,12 @@ BOUNCED: Final = outcome(Level.NONE, Delivery.BOUNCED)
 
 
 def _certificate(
-    name: str, fault: str, requirements: str, why: str, certificate: CertFault
+    name: str,
+    fault: str,
+    requirements: str,
+    why: str,
+    certificate: CertFault,
+    *departs: Departure,
 ) -> ZooEntry:
     """An MX host whose certificate does not satisfy the policy."""
     return entry(
@@ -36,6 +41,7 @@ def _certificate(
         expect(f"{why}: the mail waits (RFC 8461 §4.2)", REFUSED),
         policy=ENFORCE,
         mx=[MxHost("mx.@", certificate=certificate)],
+        departs=departs,
     )
 
 
@@ -108,21 +114,17 @@ CERTIFICATES: Final[tuple[ZooEntry, ...]] = (
         "the MX host's name must be in it (C-08)",
         CertFault.DOMAIN_ONLY,
     ),
-    replace(
-        _certificate(
-            "common-name-only",
-            "has the name only as common name",
-            "STS-APP-34",
-            "only DNS names in the SAN count",
-            CertFault.COMMON_NAME_ONLY,
-        ),
-        departs=(
-            Departure(
-                ("postfix", "postfix-tlsrpt"),
-                outcome(Level.SECURE, Delivery.VERIFIED, "mx.mx-common-name-only.plain.test"),
-                "Departs: Postfix takes the common name of a certificate without DNS names, and no "
-                "policy attribute forbids it. The certificate is from a trusted CA all the same.",
-            ),
+    _certificate(
+        "common-name-only",
+        "has the name only as common name",
+        "STS-APP-34",
+        "only DNS names in the SAN count",
+        CertFault.COMMON_NAME_ONLY,
+        Departure(
+            ("postfix", "postfix-tlsrpt", "exim"),
+            VERIFIED,
+            "Departs: STS-APP-34; Postfix, and Exim with GnuTLS, take the common name where a "
+            "certificate has no alternative names at all, and have no setting against it.",
         ),
     ),
     _certificate(
@@ -153,6 +155,14 @@ CERTIFICATES: Final[tuple[ZooEntry, ...]] = (
         expect("a wildcard stands for one label (RFC 8461 §4.2)", VERIFIED),
         policy=ENFORCE,
         mx=[MxHost("mx.@", certificate=CertFault.WILDCARD)],
+        departs=[
+            Departure(
+                ("sendmail",),
+                REFUSED,
+                "Departs: STS-APP-35; sendmail's check of alternative names knows no wildcards: "
+                "the mail waits.",
+            )
+        ],
     ),
 )
 
@@ -293,13 +303,13 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         ),
         departs=(
             Departure(
-                ("postfix", "sendmail", "exim"),
+                ("postfix",),
                 outcome(
                     Level.SECURE,
                     Delivery.VERIFIED,
                     "mx1.mx-first-unlisted-shared-certificate.plain.test",
                 ),
-                "Departs: these can only be told which names a certificate may have, so another "
+                "Departs: Postfix before 3.10.5 can only be told which names a certificate may have, so another "
                 "host that proves a listed name is taken for it.",
             ),
         ),
@@ -395,9 +405,9 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         "an unsigned null MX against an enforced policy",
         "STS-APP-16",
         expect(
-            "forged DNS must not turn an enforced policy into nothing (RFC 8461 §10); Postfix "
-            "rejects before it asks",
-            outcome(Level.DEFER, Delivery.BOUNCED),
+            "forged DNS must not turn an enforced policy into nothing (RFC 8461 §10); Exim "
+            "asks first, and the mail waits; Postfix and sendmail reject before they ask",
+            outcome(Level.DEFER, Delivery.BOUNCED, or_delivery=Delivery.DEFERRED),
         ),
         policy=ENFORCE,
         mx=[],
@@ -410,6 +420,14 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         expect("the name in the MX record counts, not the alias target (RFC 8461 §4.1)", VERIFIED),
         policy=ENFORCE,
         mx=[MxHost("mx.@", canonical="real-mx.@")],
+        departs=[
+            Departure(
+                ("exim",),
+                REFUSED,
+                "Departs: STS-APP-18; Exim knows an MX host by its alias target only, which is "
+                "neither on the list nor in the certificate: the mail waits.",
+            )
+        ],
     ),
     entry(
         "mx-alias-certificate",

@@ -14,6 +14,7 @@ from strictmail.lab.entries import (
     Change,
     Cut,
     Delivery,
+    Departure,
     Expectation,
     MxHost,
     Outcome,
@@ -95,6 +96,7 @@ def entry(
     records: Sequence[str] = (),
     cuts: Sequence[Cut] = (),
     change: Change | None = None,
+    departs: Sequence[Departure] = (),
 ) -> ZooEntry:
     """Make an entry; its domain is `name` under `zone` unless given.
 
@@ -112,6 +114,7 @@ def entry(
         records: See `ZooEntry`.
         cuts: See `ZooEntry`.
         change: See `ZooEntry`.
+        departs: See `ZooEntry`.
     """
     at = domain or f"{name}.{zone}"
     if txt is None:
@@ -129,6 +132,7 @@ def entry(
         records=tuple(line.replace("@", at) for line in records),
         cuts=tuple(Cut(cut.name.replace("@", at), cut.kind) for cut in cuts),
         change=_change_at(change, at) if change is not None else None,
+        departs=tuple(replace(d, outcome=_outcome_at(d.outcome, at)) for d in departs),
     )
 
 

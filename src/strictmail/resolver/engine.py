@@ -41,6 +41,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from strictmail.core.decision import (
+    REASONS,
     Decision,
     DecisionSettings,
     Level,
@@ -85,6 +86,9 @@ TOUCH_AFTER: Final = timedelta(hours=1)
 PRUNE_SECONDS: Final = 3600.0
 POLL_SECONDS: Final = 1.0
 MX_MEMO_ENTRIES: Final = 2048
+
+_LEVEL_NUMBERS: Final = {level: number for number, level in enumerate(Level)}
+_REASON_NUMBERS: Final = {reason: number for number, reason in enumerate(REASONS)}
 
 EVICTED_SHARE: Final = 64
 """Part of a full table that goes at once: to find its oldest entry takes as long as a thousand."""
@@ -227,6 +231,7 @@ class Engine:
         self._writer = ThreadPoolExecutor(1, "store")
         self._wake_writer = asyncio.Event()
         self._jobs: list[asyncio.Task[None]] = []
+        self._is_closed = False
 
     # ---- life ---------------------------------------------------------------------------
 
@@ -243,7 +248,8 @@ class Engine:
             self._jobs.append(asyncio.create_task(job(), name=job.__name__))
 
     async def close(self) -> None:
-        """Stop the background jobs and write down what was learnt."""
+        """Stop the background jobs and write down what was learnt; who still asks gets DEFER."""
+        self._is_closed = True
         tasks = [*self._jobs, *self._flights.values()]
         for task in tasks:
             task.cancel()
@@ -459,7 +465,9 @@ class Engine:
         if look is not None:
             # The policy expired while it was being refreshed: what comes of that is the newest.
             await asyncio.wait([look])
-            entry = self._load(domain)
+            entry = None
+            with contextlib.suppress(StoreError):
+                entry = self._load(domain)
             if entry is not None and not lifecycle.is_expired(entry, self.clock.now()):
                 return self._known_entry(entry, self.clock.now(), "fetch")
         resolver = self.resolver
@@ -704,6 +712,8 @@ class Engine:
         """The flight for `key`: the one under way, or a new one (STS-FET-46)."""
         flight = self._flights.get(key)
         if flight is None:
+            if self._is_closed:
+                raise RuntimeError("the engine is closed")
             flight = asyncio.get_running_loop().create_task(start())
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
@@ -741,7 +751,8 @@ class Engine:
         key = hash((decision.nexthop, profile))
         if not speaks and key not in self._spoken:
             return
-        told = hash((decision.level, decision.reason, decision.allowed_mx)) & 0xFFFFFFFF
+        # A small number, which the interpreter has one of: there may be a table full of them.
+        told = _REASON_NUMBERS[decision.reason] * len(Level) + _LEVEL_NUMBERS[decision.level]
         previous = self._spoken.get(key)
         if previous == told:
             return

@@ -58,11 +58,10 @@ class DnsConfig:
 
 @dataclass(frozen=True, slots=True)
 class PolicyConfig:
-    """`[policy]`. `max_body` in bytes; `ca_file` is empty for the system's."""
+    """`[policy]`. `ca_file` is empty for the system's."""
 
     fetch_timeout: timedelta
     fetch_concurrency: int
-    max_body: int
     ca_file: str
     allow_networks: tuple[str, ...]
     connect_port: int

@@ -29,7 +29,6 @@ E = TypeVar("E", bound=enum.StrEnum)
 
 _NUMBER_UNIT: Final = re.compile(r"([0-9]{1,18})[ ]?([A-Za-z]*)")
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SIZE_UNITS: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _MAX_SECONDS: Final = 100 * 365 * 86_400
 _DNS_PORT: Final = 53
 _OWNER_READ_WRITE: Final = 0o600
@@ -245,66 +244,6 @@ def format_duration(value: timedelta) -> str:
         if milliseconds and milliseconds % length == 0:
             return f"{milliseconds // length}{unit}"
     return f"{milliseconds}ms" if milliseconds else "0s"
-
-
-@dataclass(frozen=True, slots=True)
-class Size(Kind[int]):
-    """A number of bytes with its unit, from `low` to `high` bytes."""
-
-    low: int
-    high: int
-
-    @property
-    def word(self) -> str:
-        """What the reference calls it."""
-        return "size"
-
-    @property
-    def range_text(self) -> str:
-        """From .. to."""
-        return f"{format_size(self.low)} to {format_size(self.high)}"
-
-    def parse(self, value: object) -> int:
-        """Read `<whole number><unit>`."""
-        units = ", ".join(_SIZE_UNITS)
-        if isinstance(value, int) and not isinstance(value, bool):
-            raise ValueError(  # noqa: TRY004 - one error type for all that is refused
-                f'a size needs a unit: write "{_short_int(value)}B" for bytes, or one of {units}'
-            )
-        text = _expect_text(value, "64KiB")
-        match = _NUMBER_UNIT.fullmatch(text.strip())
-        if not match:
-            raise ValueError(f"{text[:40]!r} is not a size: a whole number and one of {units}")
-        number, unit = match.groups()
-        if not unit:
-            raise ValueError(f'a size needs a unit: write "{number}B", or one of {units}')
-        if unit not in _SIZE_UNITS:
-            raise ValueError(
-                f"{unit[:40]!r} is not a unit of size: one of {units}{_size_hint(unit)}"
-            )
-        size = int(number) * _SIZE_UNITS[unit]
-        if not self.low <= size <= self.high:
-            raise ValueError(f"{format_size(size)} is out of range: {self.range_text}")
-        return size
-
-    def format(self, value: int) -> Toml:
-        """Write it with the largest unit that fits."""
-        return format_size(value)
-
-
-def _size_hint(unit: str) -> str:
-    for known in _SIZE_UNITS:
-        if unit[0].upper() == known[0]:
-            return f'; did you mean "{known}"?'
-    return ""
-
-
-def format_size(value: int) -> str:
-    """Write a number of bytes with the largest unit that leaves a whole number."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if value and value % _SIZE_UNITS[unit] == 0:
-            return f"{value // _SIZE_UNITS[unit]}{unit}"
-    return f"{value}B"
 
 
 class Choice(Kind[E]):

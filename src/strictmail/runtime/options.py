@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from strictmail import __version__
 from strictmail.core.decision import FailureStance, Level, PartialDane, TestingStance
-from strictmail.core.sts.values import MAX_POLICY_BYTES
 from strictmail.runtime import kinds
 
 if TYPE_CHECKING:
@@ -194,13 +193,6 @@ _POLICY: Final = Table(
             kinds.Integer(1, 10_000, "fetches"),
             64,
             "How many policies are fetched at the same time.",
-        ),
-        Option(
-            "max_body",
-            kinds.Size(MAX_POLICY_BYTES, 16 * 1024**2),
-            "64KiB",
-            "The longest policy that is read.",
-            "RFC 8461 §3.3 suggests 64 KiB; less would break hosts that conform.",
         ),
         Option(
             "ca_file",

@@ -21,7 +21,7 @@ strictmail reads one TOML file: the one given by `--config`, else the one that
 `$STRICTMAIL_CONFIG` names, else `/etc/strictmail/strictmail.toml` if it exists. Without a file all
 defaults hold, and they work.
 
-Durations and sizes are strings with a unit: `"90s"`, `"24h"`, `"30d"` (ms, s, m, h, d);
+Durations are strings with a unit: `"90s"`, `"24h"`, `"30d"` (ms, s, m, h, d);
 `"64KiB"` (B, KiB, MiB, GiB). What is unknown, mistyped or out of range is refused with file, line
 and a suggestion: `strictmail config check`. `strictmail config show` prints each value in force
 and where it comes from.

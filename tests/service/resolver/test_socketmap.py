@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -266,6 +267,64 @@ async def test_a_client_that_goes_away_harms_nobody() -> None:
         await asyncio.sleep(0)
         server.asker.release()
         await within(server.listener.empty.wait())
+
+
+async def test_a_client_that_reads_nothing_is_not_read_from() -> None:
+    """Several requests to a segment take the slower road, which has to know of it, too."""
+    async with serving() as server:
+        reply = netstring.encode(b"OK " + b"x" * 50_000)
+        server.listener.answers.put(b"sts", b"a", "a", reply, [0], 1e9)
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.setblocking(False)
+        sent = 0
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            while sent < 4_000_000:
+                async with asyncio.timeout(0.5):
+                    await loop.sock_sendall(client, ask("a") * 100)
+                sent += 100 * len(ask("a"))
+        (connection,) = server.listener.connections
+        assert connection._transport is not None
+        assert connection._transport.get_write_buffer_size() < 10_000_000
+        server.listener.sweep()
+        server.listener.sweep()
+        await within(server.listener.empty.wait())
+        client.close()
+
+
+async def test_one_segment_full_of_requests_is_taken_up_bit_by_bit() -> None:
+    async with serving() as server:
+        server.asker.hold = True
+        keys = [f"k{number}" for number in range(1000)]
+        reader, writer = await server.connect()
+        writer.write(b"".join(map(ask, keys)))
+        writer.write_eof()
+        expected = b"".join(map(reply_for, keys))
+        reading = asyncio.create_task(reader.read())
+        while not reading.done():
+            assert len(server.asker.waiting) <= MAX_PENDING
+            server.asker.release()
+            await asyncio.sleep(0)
+        assert reading.result() == expected
+        writer.close()
+
+
+async def test_a_silent_connection_makes_room_before_a_busy_old_one() -> None:
+    async with serving(max_connections=2) as server:
+        old_reader, old_writer = await server.connect()
+        silent_reader, silent_writer = await server.connect()
+        while len(server.listener.connections) < 2:
+            await asyncio.sleep(0)
+        server.listener.sweep()
+        old_writer.write(ask("a"))
+        assert await within(old_reader.readexactly(7)) == reply_for("a")
+        new_reader, new_writer = await server.connect()
+        assert await within(silent_reader.read()) == b""
+        for reader, writer in ((old_reader, old_writer), (new_reader, new_writer)):
+            writer.write(ask("b"))
+            assert await within(reader.readexactly(7)) == reply_for("b")
+            writer.close()
+        silent_writer.close()
 
 
 def ruling(level: Level, *mx: str) -> Ruling:

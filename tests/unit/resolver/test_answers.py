@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strictmail.core.mta import netstring
-from strictmail.resolver.answers import MAX_MAP_NAMES, Answers
+from strictmail.resolver.answers import (
+    MAX_KEPT_REQUEST_BYTES,
+    MAX_MAP_NAMES,
+    MAX_ODD_KEYS,
+    Answers,
+)
 
 REPLY = b"9:NOTFOUND ,"
 
@@ -98,3 +103,49 @@ def test_no_schedule_keeps_a_reply_too_long(steps: list[tuple[bytes, int, int]])
         answers.expire(now)
         assert all(until[kept] > now for kept in answers.replies)
         assert len(answers) <= 3
+
+
+def test_invented_keys_are_bounded_and_make_room_when_their_time_is_over() -> None:
+    answers = Answers(MAX_ODD_KEYS * 3)
+    put(answers, b"a.example", 50, "a.example")
+    for number in range(MAX_ODD_KEYS + 100):
+        put(answers, b"junk%d" % number, 20)
+    assert len(answers) == MAX_ODD_KEYS + 1
+    answers.expire(20)
+    assert list(answers.replies) == [raw(b"a.example")]
+    put(answers, b"[a.example]:587", 50, "a.example")
+    assert raw(b"[a.example]:587") in answers.replies
+    answers.forget("a.example")
+    assert not answers.replies
+
+
+def test_long_requests_are_not_kept() -> None:
+    answers = Answers(10)
+    put(answers, b"x" * MAX_KEPT_REQUEST_BYTES, 50)
+    put(answers, b"x", 50, name=b"m" * MAX_KEPT_REQUEST_BYTES)
+    assert not answers.replies
+
+
+def test_nothing_is_remembered_of_replies_that_are_gone() -> None:
+    answers = Answers(100)
+    for number in range(10_000):
+        put(answers, b"D%d" % number, 3000, "d%d" % number)
+        put(answers, b"same", 10 + number, "same")
+    assert sum(map(len, answers._buckets.values())) == len(answers) <= 100
+    assert len(answers._odd_domains) == sum(map(len, answers._odd.values())) <= 100
+
+
+def test_a_reply_that_cannot_be_kept_takes_the_older_one_out() -> None:
+    answers = Answers(10)
+    answers.expire(10)
+    put(answers, b"a", 50, "a")
+    put(answers, b"a", 10.5, "a")
+    assert not answers.replies
+
+
+def test_a_renewed_reply_is_kept_for_its_own_time() -> None:
+    answers = Answers(10)
+    put(answers, b"a", 20, "a")
+    put(answers, b"a", 50, "a")
+    answers.expire(30)
+    assert raw(b"a") in answers.replies

@@ -14,16 +14,12 @@ NOTFOUND       nothing is required; `hosts_try_dane = *` stays in force
 OK may         the same
 OK dane        the same: Exim holds each host to its TLSA records by itself
 OK encrypt     `hosts_require_tls = *`
-OK dane-only   `hosts_require_dane = *`
+OK dane-only   as secure, against an empty trust store: only DANE can verify a host
 OK secure …    `hosts_require_tls = *`, `tls_verify_hosts = *`, the name on the `match` list
 =============  ====================================================================
 
-written as, for example::
-
-    hosts_try_dane     = *
-    hosts_require_dane = ${if match{$address_data}{^OK dane-only}{*}{}}
-    hosts_require_tls  = ${if match{$address_data}{^OK (secure|encrypt)}{*}{}}
-    tls_verify_hosts   = ${if match{$address_data}{^OK secure}{*}{}}
+`hosts_require_dane` is not used for dane-only: it bounces where the mail should wait. The whole
+configuration stands in docs/exim.md.
 
 A configuration that reads only `OK secure` would treat `encrypt` and `dane-only` as no demand.
 """

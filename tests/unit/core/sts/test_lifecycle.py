@@ -167,6 +167,16 @@ def test_a_clock_that_jumped_back_prolongs_by_no_more_than_the_jump() -> None:
     assert lifecycle.rewind_clock(fetched(), NOW) == fetched()
 
 
+@pytest.mark.req("STS-FET-49", "STS-APP-56")
+def test_what_a_clock_that_was_ahead_planned_is_due_now() -> None:
+    ahead = NOW + timedelta(days=300)
+    failed = lifecycle.apply_fetch_failed(fetched(max_age=31_557_600), FAILURE, ahead, 0.0)
+    entry = lifecycle.apply_txt_seen(failed, ahead, 300)
+    rewound = lifecycle.rewind_clock(entry, NOW)
+    assert (rewound.txt_check_at, rewound.refresh_at) == (NOW, NOW)
+    assert rewound.expires_at == entry.expires_at
+
+
 @pytest.mark.req("STS-FET-39", "STS-FET-40")
 def test_failing_refreshes_warn_except_for_mode_none() -> None:
     for mode, warns in ((Mode.ENFORCE, True), (Mode.TESTING, True), (Mode.NONE, False)):
