@@ -403,9 +403,7 @@ async def test_closing_with_everything_under_way_leaves_no_task() -> None:
                 world.domain(f"d{number}.example")
             world.resolver.gate = world.fetcher.gate = asyncio.Event()
             served = Served(world, DANE)
-            asks = [
-                asyncio.create_task(world.engine.rule(f"d{n}.example", DANE)) for n in range(5)
-            ]
+            asks = [asyncio.create_task(world.engine.rule(f"d{n}.example", DANE)) for n in range(5)]
             served.bridge.ask(
                 served.listener, socketmap.Request("sts", D), lambda _reply, _counter: None
             )

@@ -278,10 +278,13 @@ async def test_a_client_that_reads_nothing_is_not_read_from() -> None:
         client.setblocking(False)
         sent = 0
         loop = asyncio.get_running_loop()
+        while not server.listener.connections:
+            await asyncio.sleep(0)
         with contextlib.suppress(TimeoutError):
             while sent < 4_000_000:
                 async with asyncio.timeout(0.5):
                     await loop.sock_sendall(client, ask("a") * 100)
+                    await asyncio.sleep(0)
                 sent += 100 * len(ask("a"))
         (connection,) = server.listener.connections
         assert connection._transport is not None
