@@ -15,8 +15,9 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from strictmail.core.mta import netstring
 from tests.service.serve.stub import LoadClient, NameServer, Process, ask, cache_policy
+
+from strictmail.core.mta import netstring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

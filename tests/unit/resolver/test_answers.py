@@ -129,7 +129,7 @@ def test_long_requests_are_not_kept() -> None:
 def test_nothing_is_remembered_of_replies_that_are_gone() -> None:
     answers = Answers(100)
     for number in range(10_000):
-        put(answers, b"D%d" % number, 3000, "d%d" % number)
+        put(answers, b"D%d" % number, 3000, f"d{number}")
         put(answers, b"same", 10 + number, "same")
     assert sum(map(len, answers._buckets.values())) == len(answers) <= 100
     assert len(answers._odd_domains) == sum(map(len, answers._odd.values())) <= 100
