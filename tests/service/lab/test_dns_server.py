@@ -188,7 +188,7 @@ async def test_questions_are_counted(lab: Lab) -> None:
 async def test_records_can_be_replaced(lab: Lab) -> None:
     lab.set_txt("p.plain.test", [["v=STSv1; ", "id=1;"], [b'\xff"\\']])
     response = await ask(lab, "_mta-sts.p.plain.test", "TXT")
-    assert texts(response) == ['"v=STSv1; " "id=1;"', r'"\255\"\\"']
+    assert sorted(texts(response)) == sorted(['"v=STSv1; " "id=1;"', r'"\255\"\\"'])
     lab.set_id("p.plain.test", "2")
     assert texts(await ask(lab, "_mta-sts.p.plain.test", "TXT")) == ['"v=STSv1; id=2;"']
     lab.set_txt("p.plain.test", [])
