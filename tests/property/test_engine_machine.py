@@ -332,6 +332,11 @@ class EngineMachine(RuleBasedStateMachine):
         self.after_time(refreshing=refreshing)
 
     def after_time(self, *, refreshing: bool) -> None:
+        for domain, learnt in self.learnt.items():
+            if self.world.clock.now() > learnt.may_until:
+                # It may be deleted from now on: a clock that is set back need not revive it.
+                gone = self.world.clock.now() - timedelta(days=3650)
+                self.learnt[domain] = replace(learnt, must_until=gone)
         self.note(*DOMAINS)
         self.bridge.expire()
 
@@ -415,9 +420,8 @@ class EngineMachine(RuleBasedStateMachine):
         stored = replace(stored, may_until=stored.may_until + timedelta(seconds=1))
         if entry.fetched_at > self.world.clock.now():
             stored = replace(stored, must_until=self.world.clock.now())
-        if known is not None and (known.mode, known.patterns) == (stored.mode, stored.patterns):
-            late = max(known.may_until, stored.may_until)
-            return replace(stored, may_until=late, must_until=min(known.must_until, late))
+        if known is not None:
+            return replace(stored, must_until=min(known.must_until, stored.must_until))
         return stored
 
     # ---- what must hold -----------------------------------------------------------------

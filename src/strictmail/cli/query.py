@@ -89,7 +89,8 @@ def ask(address: SocketAddress, map_name: str, key: str) -> str:
     """
     try:
         with _connect(address) as client:
-            client.sendall(netstring.encode(f"{map_name} {key}".encode()))
+            # Octets that are no UTF-8 come from the shell as surrogates: they go as they came.
+            client.sendall(netstring.encode(f"{map_name} {key}".encode(errors="surrogateescape")))
             decoder = netstring.Decoder(MAX_REPLY_BYTES + 100)
             while data := client.recv(65536):
                 for payload in decoder.feed(data):
