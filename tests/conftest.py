@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: Hypothesis does not judge the machine's speed."""
+"""What all tests share: Hypothesis runs seeded, and does not judge the machine's speed.
+
+With STRICTMAIL_SOAK_EXAMPLES set (scripts/soak) the examples are drawn anew.
+"""
 
 from __future__ import annotations
+
+import os
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "strictmail", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "strictmail",
+    deadline=None,
+    derandomize="STRICTMAIL_SOAK_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
 settings.load_profile("strictmail")

@@ -44,6 +44,7 @@ DOMAINS = ("a.example", "b.example")
 KEYS = {"a.example": ("a.example", "A.Example.", "[a.example]:587"), "b.example": ("b.example",)}
 STEPS_IN_TIME = (0.5, 2, 59, 200, 301, 3600, 40_000, 86_400, 400_000)
 JUMPS = (timedelta(days=-30), timedelta(hours=-2), timedelta(hours=2), timedelta(days=9))
+SECOND = timedelta(seconds=1)
 GOOD_TLSA = Tlsa(3, 1, 1, b"\xab" * 32)
 
 
@@ -82,7 +83,8 @@ class Learnt:
     @classmethod
     def of(cls, policy: Any, fetched_at: datetime) -> Learnt:
         until = fetched_at + timedelta(seconds=policy.max_age)
-        return cls(policy.mode, policy.mx_patterns, fetched_at, until, until)
+        # The store keeps whole seconds, rounded down.
+        return cls(policy.mode, policy.mx_patterns, fetched_at, until - SECOND, until)
 
 
 @dataclass(frozen=True)
@@ -327,7 +329,7 @@ class EngineMachine(RuleBasedStateMachine):
         for domain, learnt in self.learnt.items():
             if learnt.fetched_at > now:
                 # Its age counts from the first look after the jump on: from now at the earliest.
-                until = now + (learnt.may_until - learnt.fetched_at)
+                until = now + (learnt.may_until - learnt.fetched_at) - SECOND
                 self.learnt[domain] = replace(learnt, must_until=min(learnt.must_until, until))
         self.after_time(refreshing=refreshing)
 
@@ -417,7 +419,7 @@ class EngineMachine(RuleBasedStateMachine):
         """What the model knows of a stored policy: maybe an older one than the last fetched."""
         known = self.learnt.get(domain)
         stored = Learnt.of(entry.policy, entry.fetched_at)
-        stored = replace(stored, may_until=stored.may_until + timedelta(seconds=1))
+        stored = replace(stored, may_until=stored.may_until + SECOND)
         if entry.fetched_at > self.world.clock.now():
             stored = replace(stored, must_until=self.world.clock.now())
         if known is not None:

@@ -64,6 +64,7 @@ def test_the_story_without_postfix(
     chosen = {"Good": ("good", "no-policy"), "Hostile": ("mx-unlisted", "policy-bomb")}
     monkeypatch.setattr(story, "SELECTION", chosen)
     monkeypatch.setattr(stage, "find_postfix", lambda: None)
+    monkeypatch.setenv("COLUMNS", "160")
     code = run(["lab", "demo"])
     output = capsys.readouterr().out
     assert code == ExitCode.OK, output
