@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from strictmail.lab.connection import Listener, server_context
+from strictmail.lab.connection import server_context
 from strictmail.lab.entries import MxFault
+from strictmail.lab.host import FaultyHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,7 @@ class _Next(enum.Enum):
     HANG_UP = enum.auto()
 
 
-class MxHostServer:
+class MxHostServer(FaultyHost[MxFault]):
     """The server of one MX host.
 
     Attributes:
@@ -109,38 +110,11 @@ class MxHostServer:
             on_message: Told of each message it took.
             on_recipient: Told of each recipient that was named.
         """
+        super().__init__(credentials, fault, MxFault.REFUSE)
         self.name = name
-        self.credentials = credentials
-        self.fault = fault
         self._now = now
         self._on_message = on_message
         self._on_recipient = on_recipient
-        self._listener = Listener(self._serve)
-        self._address = ("", 0)
-
-    def start(self, address: str, port: int) -> int:
-        """Listen; returns the port.
-
-        Raises:
-            OSError: The address is taken.
-        """
-        port = self._listener.bind(address, port)
-        self._address = (address, port)
-        self.behave(self.fault)
-        return port
-
-    def behave(self, fault: MxFault, credentials: Credentials | None = None) -> None:
-        """Take on a fault, or put it away, from the next connection on."""
-        self.fault = fault
-        self.credentials = credentials or self.credentials
-        if fault is MxFault.REFUSE:
-            self._listener.shut()
-        elif not self._listener.is_open:
-            self._listener.bind(*self._address)
-
-    async def close(self) -> None:
-        """Stop."""
-        await self._listener.close()
 
     async def _serve(self, connection: Connection) -> None:
         if self.fault is MxFault.TARPIT:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 import h11
 
 from strictmail.core.sts.values import MAX_POLICY_BYTES
-from strictmail.lab.connection import Listener, server_context
+from strictmail.lab.connection import server_context
 from strictmail.lab.entries import PolicyFault
+from strictmail.lab.host import FaultyHost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,7 +72,7 @@ class PolicyRequest:
     at: datetime
 
 
-class PolicyHostServer:
+class PolicyHostServer(FaultyHost[PolicyFault]):
     """The server behind one policy host name.
 
     Attributes:
@@ -102,39 +103,12 @@ class PolicyHostServer:
             now: The lab's clock.
             on_request: Told of each request.
         """
+        super().__init__(credentials, fault, PolicyFault.REFUSE)
         self.name = name
         self.body = body
-        self.credentials = credentials
-        self.fault = fault
         self.slow_seconds = slow_seconds
         self._now = now
         self._on_request = on_request
-        self._listener = Listener(self._serve)
-        self._address = ("", 0)
-
-    def start(self, address: str, port: int) -> int:
-        """Listen; returns the port.
-
-        Raises:
-            OSError: The address is taken.
-        """
-        port = self._listener.bind(address, port)
-        self._address = (address, port)
-        self.behave(self.fault)
-        return port
-
-    def behave(self, fault: PolicyFault, credentials: Credentials | None = None) -> None:
-        """Take on a fault, or put it away, from the next connection on."""
-        self.fault = fault
-        self.credentials = credentials or self.credentials
-        if fault is PolicyFault.REFUSE:
-            self._listener.shut()
-        elif not self._listener.is_open:
-            self._listener.bind(*self._address)
-
-    async def close(self) -> None:
-        """Stop."""
-        await self._listener.close()
 
     async def _serve(self, connection: Connection) -> None:
         if self.fault is PolicyFault.STALL:
