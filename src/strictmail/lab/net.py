@@ -15,7 +15,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from strictmail.core.names import fold
 from strictmail.lab.ca import CertificateAuthority, Credentials
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from strictmail.core.dnsvalues import Tlsa
     from strictmail.lab.dnsdata import DnsData
     from strictmail.lab.entries import MxHost, ZooEntry
+    from strictmail.lab.host import FaultyHost
     from strictmail.ports import Clock
 
 __all__ = [
@@ -66,14 +67,6 @@ class LabPorts:
     dns: int = 0
     https: int = 0
     smtp: int = 0
-
-
-class _Server(Protocol):
-    """What MX hosts and policy hosts have in common."""
-
-    def start(self, address: str, port: int) -> int: ...
-
-    async def close(self) -> None: ...
 
 
 class Lab:
@@ -228,9 +221,9 @@ class Lab:
             )
             self._stack.push_async_callback(self._dns.close)
 
-    async def _start_all(self, servers: Mapping[str, _Server], port: int) -> int:
+    async def _start_all(self, servers: Mapping[str, FaultyHost[Any]], port: int) -> int:
         async def start(port: int) -> int:
-            started: list[_Server] = []
+            started: list[FaultyHost[Any]] = []
             try:
                 for name, server in servers.items():
                     port = server.start(self.addresses[name], port)
