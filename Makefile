@@ -21,7 +21,7 @@ lab: setup        ## a small internet with every fault, until Ctrl-C
 	@exec .venv/bin/strictmail lab up
 
 test:             ## everything: checks, unit, property, service, docs, end to end
-	@scripts/setup runtime dev fuzz bench
+	@scripts/setup runtime dev fuzz bench checkbench
 	@scripts/setup-e2e
 	$(MAKE) check
 	$(PYTEST) -q -n 2 --dist loadgroup tests --ignore tests/e2e
@@ -59,7 +59,7 @@ docs:             ## regenerate what is generated from code
 	$(PY) scripts/generate
 
 bench:            ## the figures of docs/performance.md, each a ratio within one run
-	@scripts/setup runtime bench
+	@scripts/setup runtime bench checkbench
 	$(PY) bench/run.py all
 
 lock:             ## resolve the requirements anew

@@ -35,6 +35,9 @@ class Scale:
     large_store: int
     help_runs: int
     settle_seconds: float
+    check_sample: int
+    check_sizes: tuple[int, ...]
+    check_round_trip_ms: float
 
 
 FULL = Scale(
@@ -48,6 +51,9 @@ FULL = Scale(
     large_store=1_000_000,
     help_runs=15,
     settle_seconds=2,
+    check_sample=100,
+    check_sizes=(1_000, 5_000, 10_000),
+    check_round_trip_ms=20,
 )
 QUICK = Scale(
     repetitions=1,
@@ -60,6 +66,9 @@ QUICK = Scale(
     large_store=200,
     help_runs=1,
     settle_seconds=0,
+    check_sample=3,
+    check_sizes=(20, 50),
+    check_round_trip_ms=1,
 )
 
 
@@ -144,7 +153,8 @@ def machine() -> dict[str, Any]:
     memory_kib = int(Path("/proc/meminfo").read_text().split()[1])
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "peer": _peer_version(),
+        "peer": _locked("bench.txt", "postfix-mta-sts-resolver"),
+        "check_peer": _locked("checkbench.txt", "checkdmarc"),
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory_kib / 2**20, 1),
@@ -156,12 +166,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _peer_version() -> str:
-    """The other daemon's, from the lock that it was installed from."""
-    for line in (ROOT / "requirements" / "bench.txt").read_text().splitlines():
-        if line.startswith("postfix-mta-sts-resolver=="):
+def _locked(lock: str, name: str) -> str:
+    """Another program and its version, from the lock that it was installed from."""
+    for line in (ROOT / "requirements" / lock).read_text().splitlines():
+        if line.startswith(f"{name}=="):
             return line.split()[0].replace("==", " ")
-    return "postfix-mta-sts-resolver"
+    return name
 
 
 def _commit() -> str:

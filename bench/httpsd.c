@@ -3,22 +3,19 @@
 // Policy hosts for every domain: an HTTPS server that makes a certificate for the name that the
 // client asks for (SNI), signed by a CA of its own: through one intermediate, as the public web does
 // it, or with `--chain short` by the root itself. One thread, epoll, OpenSSL; keys and signatures are ECDSA P-256. The policy of
-// mta-sts.NAME lists mx1.NAME and mx2.NAME and enforces.
+// mta-sts.NAME lists mx1.NAME and mx2.NAME and enforces; where NAME names an operator (see dnsd.c), as in
+// mta-sts.pREST-oN.test, it lists the hosts of oN.test.
 //
 // usage: httpsd --listen inet:ADDR:PORT --ca-file OUT.pem [--chain long|short] [--max-age SECONDS] [--cpu N]
 
-#include "common.h"
+#include "authority.h"
 
 #include <fcntl.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <signal.h>
 #include <sys/epoll.h>
 
-enum { MAX_EVENTS = 1024, REQUEST_BYTES = 4096, MAX_NAME = 200 };
+enum { MAX_EVENTS = 1024, REQUEST_BYTES = 4096 };
 
 struct client {
     int fd;
@@ -30,58 +27,7 @@ struct client {
 
 static EVP_PKEY *leaf_key, *issuer_key;
 static X509 *issuer;
-static long serial = 1, max_age = 604800;
-
-static EVP_PKEY *make_key(void) {
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    if (!key) die("cannot make a key");
-    return key;
-}
-
-static void add_extension(X509 *certificate, X509 *signer, int nid, const char *value) {
-    X509V3_CTX context;
-    X509V3_set_ctx(&context, signer, certificate, NULL, NULL, 0);
-    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-    if (!extension) die("cannot make the extension %s", value);
-    X509_add_ext(certificate, extension, -1);
-    X509_EXTENSION_free(extension);
-}
-
-// A certificate without its signature. `signer` is NULL for a self-signed one.
-static X509 *make_certificate(const char *common_name, EVP_PKEY *key, X509 *signer) {
-    X509 *certificate = X509_new();
-    X509_set_version(certificate, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(certificate), serial++);
-    X509_gmtime_adj(X509_getm_notBefore(certificate), -86400);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 90L * 86400);
-    X509_NAME *name = X509_get_subject_name(certificate);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)common_name, -1, -1, 0);
-    X509_set_issuer_name(certificate, signer ? X509_get_subject_name(signer) : name);
-    X509_set_pubkey(certificate, key);
-    return certificate;
-}
-
-static X509 *make_authority(const char *name, EVP_PKEY *key, X509 *signer, EVP_PKEY *signer_key) {
-    X509 *certificate = make_certificate(name, key, signer);
-    X509 *above = signer ? signer : certificate;
-    add_extension(certificate, above, NID_basic_constraints, "critical,CA:TRUE");
-    add_extension(certificate, above, NID_key_usage, "critical,keyCertSign,cRLSign");
-    add_extension(certificate, above, NID_subject_key_identifier, "hash");
-    add_extension(certificate, above, NID_authority_key_identifier, "keyid:always");
-    X509_sign(certificate, signer_key, EVP_sha256());
-    return certificate;
-}
-
-static X509 *make_leaf(const char *host) {
-    char names[MAX_NAME + 8];
-    snprintf(names, sizeof names, "DNS:%s", host);
-    X509 *certificate = make_certificate("policy host", leaf_key, issuer);
-    add_extension(certificate, issuer, NID_subject_alt_name, names);
-    add_extension(certificate, issuer, NID_ext_key_usage, "serverAuth");
-    add_extension(certificate, issuer, NID_authority_key_identifier, "keyid:always");
-    X509_sign(certificate, issuer_key, EVP_sha256());
-    return certificate;
-}
+static long max_age = 604800;
 
 static bool is_host_name(const char *text) {
     size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.");
@@ -95,7 +41,7 @@ static int choose_certificate(SSL *tls, int *alert, void *unused) {
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
-    X509 *certificate = make_leaf(host);
+    X509 *certificate = make_leaf("policy host", host, leaf_key, issuer, issuer_key);
     SSL_use_certificate(tls, certificate);
     SSL_use_PrivateKey(tls, leaf_key);
     X509_free(certificate);
@@ -108,10 +54,9 @@ static SSL_CTX *make_context(const char *ca_file, bool is_short) {
     X509 *root = make_authority("Benchmark Root", root_key, NULL, root_key);
     if (is_short) issuer = root, issuer_key = root_key;
     else issuer = make_authority("Benchmark Intermediate", issuer_key, root, root_key);
-    FILE *file = fopen(ca_file, "w");
-    if (!file || !PEM_write_X509(file, root) || fclose(file)) die("cannot write %s", ca_file);
+    write_certificate(ca_file, root);
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-    X509 *placeholder = make_leaf("mta-sts.invalid");
+    X509 *placeholder = make_leaf("policy host", "mta-sts.invalid", leaf_key, issuer, issuer_key);
     SSL_CTX_use_certificate(context, placeholder);
     SSL_CTX_use_PrivateKey(context, leaf_key);
     if (!is_short) SSL_CTX_add1_chain_cert(context, issuer);
@@ -130,7 +75,8 @@ static void drop(struct client *client) {
 // Answer the request; false when the connection is done.
 static bool respond(struct client *client) {
     const char *host = SSL_get_servername(client->tls, TLSEXT_NAMETYPE_host_name);
-    const char *domain = host + strlen("mta-sts.");
+    const char *domain = host + strlen("mta-sts."), *at = strstr(domain, "-o");
+    if (at) domain = at + 1; // the hosts are their operator's
     char body[1024], out[2048];
     bool found = !strncmp(client->request, "GET /.well-known/mta-sts.txt ", 29);
     int size = snprintf(body, sizeof body,

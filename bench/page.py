@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/performance.md: the results between its two marks, written from a report."""
+"""docs/performance.md: the results between their marks, written from a report."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import cached
+import check
 import cold
 import memory
 import startup
@@ -17,20 +18,29 @@ if TYPE_CHECKING:
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN = "<!-- results: begin (bench/run.py all --record) -->"
 END = "<!-- results: end -->"
+CHECK_BEGIN = "<!-- results of check: begin (bench/run.py check --record) -->"
+CHECK_END = "<!-- results of check: end -->"
 
 
 def record(report: dict[str, Any]) -> None:
-    """Put the results of a whole run into the page."""
+    """Put the results of a run into the page: all, or those of check alone."""
+    if "cached" in report:
+        _replace(BEGIN, END, render(report))
+    if "check" in report:
+        _replace(CHECK_BEGIN, CHECK_END, render_check(report))
+
+
+def _replace(begin: str, end: str, results: str) -> None:
     page = PAGE.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
+    before, found, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
         fail(f"{PAGE.name} lacks the marks that its results stand between")
-    PAGE.write_text(f"{before}{BEGIN}\n\n{render(report)}\n{END}{after}")
+    PAGE.write_text(f"{before}{begin}\n\n{results}\n{end}{after}")
 
 
 def render(report: dict[str, Any]) -> str:
-    """The results as Markdown."""
+    """The results as Markdown, but for those of check."""
     parts = [
         _machine(report),
         _cached(report["cached"]),
@@ -42,12 +52,42 @@ def render(report: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _machine(report: dict[str, Any]) -> str:
-    facts, scale = report["machine"], report["scale"]
+def render_check(report: dict[str, Any]) -> str:
+    """The results of check as Markdown."""
+    facts, found = report["machine"], report["check"]
+    head = [
+        "domains",
+        "MX hosts",
+        "program",
+        "domains/s",
+        "CPU ms each",
+        "peak MiB",
+        "servers' core busy",
+    ]
+    ratios = [[name, text(ratio, ".1f")] for name, ratio in found["rate to peer"].items()]
+    return (
+        f"{_place(facts)}, {facts['check_peer']}; load average {facts['load_before']:.2f} before "
+        "the run. Each figure is the median of the repetitions, and in brackets the least and the "
+        "greatest of them.\n\n"
+        + _table(head, check.rows(found))
+        + "\n"
+        + _table(["strictmail's rate to that of", "ratio"], ratios)
+        + _targets(found, check.targets)
+    )
+
+
+def _place(facts: dict[str, Any]) -> str:
     return (
         f"{facts['date']}, commit `{facts['commit']}`, `{facts['command']}`: "
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
-        f"Linux {facts['kernel']}, Python {facts['python']}, peer {facts['peer']}; load average "
+        f"Linux {facts['kernel']}, Python {facts['python']}"
+    )
+
+
+def _machine(report: dict[str, Any]) -> str:
+    facts, scale = report["machine"], report["scale"]
+    return (
+        f"{_place(facts)}, peer {facts['peer']}; load average "
         f"{facts['load_before']:.2f} before the run. Each figure is the median of "
         f"{scale['repetitions']} repetitions in turns, and in brackets the least and the greatest "
         f"of them; cached lookups were measured for {scale['seconds']:g} s each, over "

@@ -17,6 +17,8 @@ LIBRARIES = {
     "responder": [],
     "dnsd": [],
     "httpsd": ["-lssl", "-lcrypto"],
+    "smtpd": ["-lssl", "-lcrypto"],
+    "wire": [],
 }
 
 
@@ -44,7 +46,7 @@ def build() -> None:
 
 def _is_stale(name: str) -> bool:
     built = BUILD / name
-    sources = [SOURCES / f"{name}.c", SOURCES / "common.h"]
+    sources = [SOURCES / f"{name}.c", *SOURCES.glob("*.h")]
     return not built.exists() or built.stat().st_mtime < max(s.stat().st_mtime for s in sources)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure strictmail: `bench/run.py [cached|cold|memory|startup|all]`.
+"""Measure strictmail: `bench/run.py [cached|cold|memory|startup|check|all]`.
 
 Everything is a ratio within one run: what is compared is measured in turns, on the same core, by
 the same load generator. Needs root, or user namespaces; leaves nothing behind but .cache/bench.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import cached
+import check
 import cold
 import memory
 import page
@@ -27,7 +28,7 @@ import startup
 import world
 from common import FULL, QUICK, Settings, fail, machine, priority
 
-SECTIONS = {"cached": cached, "cold": cold, "memory": memory, "startup": startup}
+SECTIONS = {"cached": cached, "cold": cold, "memory": memory, "startup": startup, "check": check}
 
 
 def main() -> None:
@@ -48,10 +49,19 @@ def main() -> None:
             stack.enter_context(priority())
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strictmail-bench-")))
         world.furnish(work)
-        names = list(SECTIONS) if arguments.section == "all" else [arguments.section]
+        names = _names(arguments.section)
         report = _measure(Settings(scale=scale, work=work), names, arguments.json)
         if arguments.record:
             page.record(report)
+
+
+def _names(section: str) -> list[str]:
+    if section != "all":
+        return [section]
+    reason = check.lacks()
+    if reason:
+        print(f"bench: leaving out check: {reason}", file=sys.stderr)
+    return [name for name in SECTIONS if name != "check" or not reason]
 
 
 def _measure(settings: Settings, names: list[str], into: Path | None) -> dict[str, Any]:
@@ -91,8 +101,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.priority and os.geteuid() != 0:
         fail("--priority needs root")
-    if arguments.record and (arguments.section != "all" or arguments.quick):
-        fail("--record wants everything, and in full")
+    if arguments.record and (arguments.section not in {"all", "check"} or arguments.quick):
+        fail("--record wants everything, or check, and in full")
     if arguments.json:
         arguments.json = arguments.json.resolve()
     return arguments

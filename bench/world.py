@@ -115,6 +115,10 @@ class Daemon:
             if words in self._log.read_bytes():
                 return
 
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(errors="replace")
+
     def until_timeout(self) -> Iterator[None]:
         """Turns of waiting for something; ends the run when it does not come."""
         end = time.monotonic() + START_TIMEOUT
@@ -125,7 +129,7 @@ class Daemon:
         fail(f"{self.name} does not get ready:\n{self._tail()}")
 
     def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-2000:]
+        return self.output()[-2000:]
 
     def stop(self) -> None:
         """End it, at once: what it would still write down is not measured."""

@@ -19,7 +19,7 @@ import dns.name
 from harness import instrumented, run
 
 with instrumented():
-    from strictmail.core.dnsvalues import Mx, Record, RecordType, Tlsa
+    from strictmail.core.dnsvalues import Caa, Mx, Record, RecordType, Tlsa
     from strictmail.core.errors import DomainSyntaxError
     from strictmail.net.dnswire import (
         Question,
@@ -61,6 +61,7 @@ def seeds() -> Iterator[bytes]:
         RecordType.TXT: b"\x08v=STSv1;\x06 id=1;\0",
         RecordType.AAAA: bytes.fromhex("20010db8000000000000000000000001"),
         RecordType.TLSA: b"\x03\x01\x01" + b"\xab" * 32,
+        RecordType.CAA: b"\x80\x05Issueca.example",
     }
     for index, rdtype in enumerate(_TYPES):
         head = bytes([index]) + b"\x81\xa0"
@@ -129,6 +130,7 @@ def _check_names(reply: Reply) -> None:
 def _compare(reply: Reply, expected: dns.message.Message, rdtype: RecordType) -> None:
     assert reply.rcode == expected.rcode()
     assert reply.authentic == bool(expected.flags & 0x20)
+    assert reply.authoritative == bool(expected.flags & 0x400)
     wanted = [
         (_wire(rrset.name), int(rrset.rdtype), rrset.ttl, _value(rdata))
         for rrset in expected.answer
@@ -170,6 +172,8 @@ def _value(rdata: Any) -> object:
             return Tlsa(rdata.usage, rdata.selector, rdata.mtype, rdata.cert)
         case RecordType.SOA:
             return _wire(rdata.mname)
+        case RecordType.CAA:
+            return Caa(rdata.flags, rdata.tag.decode("ascii").lower(), rdata.value)
         case _:
             return _wire(rdata.target)
 

@@ -34,12 +34,10 @@ STATUSES: Final = {
 }
 
 _ID: Final = re.compile(r"\b((?:[A-Z]+-)+)([0-9]+)((?:, ?-[0-9]+)*)(?![0-9A-Za-z])")
-FAMILIES: Final = frozenset({"STS-REC", "STS-FET", "STS-POL", "STS-APP", "DANE", "SEC"})
+FAMILIES: Final = frozenset({"STS-REC", "STS-FET", "STS-POL", "STS-APP", "DANE", "SEC", "RPT-REC"})
 """Families of ids that `spec/` has."""
 
-OTHER_FAMILIES: Final = frozenset(
-    {"LEG", "RPT-REC", "RPT-JSON", "RPT-DLV", "RPT-RCV", "RTLS", "OPS"}
-)
+OTHER_FAMILIES: Final = frozenset({"LEG", "RPT-JSON", "RPT-DLV", "RPT-RCV", "RTLS", "OPS"})
 """Families that later parts of the program will bring; shared vectors and values name them already."""
 
 MOST_SHOWN: Final = 3
@@ -326,6 +324,7 @@ TITLES: Final = {
     "sts-fetch": "MTA-STS: fetch of a policy",
     "sts-policy": "MTA-STS: the policy body",
     "sts-record": "MTA-STS: the TXT record",
+    "tlsrpt-record": "TLSRPT: the TXT record",
 }
 """Every file of `spec/`, in the order of the table."""
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """SMTP Strict Transport Security at both ends: verified TLS, or the mail does not travel.
 
-The names of `strictmail.api` can be imported from here; they are loaded when first used.
+The names of `strictmail.api` and of `strictmail.checker.client` can be imported from here; they
+are loaded when first used.
 """
 
 import importlib
@@ -21,21 +22,36 @@ if TYPE_CHECKING:
         discover_sync,
         explain,
     )
+    from strictmail.checker.client import CheckClient, CheckOptions, check
+    from strictmail.core.check.result import CheckResult
 
 __all__ = [
+    "CheckClient",
+    "CheckOptions",
+    "CheckResult",
     "Client",
     "Decision",
     "DecisionSettings",
     "Discovery",
     "Level",
     "ListenerProfile",
+    "check",
     "decide",
     "discover_sync",
     "explain",
 ]
 
 
+_ELSEWHERE = {
+    "CheckClient": "strictmail.checker.client",
+    "CheckOptions": "strictmail.checker.client",
+    "CheckResult": "strictmail.core.check.result",
+    "check": "strictmail.checker.client",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("strictmail.api"), name)
+        module = _ELSEWHERE.get(name, "strictmail.api")
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from strictmail.core.check.facts import (
+        AuthorityFacts,
+        PolicyHostLook,
+        ProbeFacts,
+        ProbeTarget,
+        RuaFacts,
+    )
     from strictmail.core.dnsvalues import Answer, RecordType
     from strictmail.core.overrides import Override
     from strictmail.core.sts.lifecycle import PolicyEntry
@@ -69,6 +76,62 @@ class PolicyFetcher(Protocol):
 
         Bounded in time, size and memory whatever the server does.
         """
+        ...
+
+
+class SmtpProber(Protocol):
+    """A session with one address of an MX host, as a sending MTA would have it."""
+
+    async def probe(self, target: ProbeTarget) -> ProbeFacts:
+        """Connect, EHLO, STARTTLS, EHLO again, QUIT. Never raises, never sends mail.
+
+        Bounded in time and memory whatever the host does. One connection at most, or two where
+        only an old version of TLS is spoken.
+        """
+        ...
+
+
+class PolicyHostProber(Protocol):
+    """The policy host of a domain, one address at a time."""
+
+    async def look(self, policy_domain: str, address: str, agent: str = "") -> PolicyHostLook:
+        """Fetch the policy from this address alone, and see its certificates. Never raises.
+
+        Args:
+            policy_domain: Whose policy.
+            address: Where to connect.
+            agent: User agent to claim; "" for our own.
+        """
+        ...
+
+
+class AuthorityLookup(Protocol):
+    """Questions to one authoritative name server, without recursion."""
+
+    async def ask(
+        self, zone: str, server: str, address: str, name: str, rdtype: RecordType
+    ) -> AuthorityFacts:
+        """Ask one server one question; aliases are not followed. Never raises for an outcome."""
+        ...
+
+
+class RuaProber(Protocol):
+    """Whether a report destination is alive."""
+
+    async def look(self, uri: str) -> RuaFacts:
+        """Look without sending anything: no report is ever posted or mailed. Never raises."""
+        ...
+
+
+class Reach(Protocol):
+    """Whether this machine gets anywhere at all."""
+
+    def has_route(self, host: str, address: str, port: int) -> bool:
+        """Whether the machine knows a way to an address. Sends nothing."""
+        ...
+
+    async def connects(self, host: str, address: str, port: int, seconds: float) -> bool:
+        """Whether a TCP connection comes about in time; it is closed at once. Never raises."""
         ...
 
 

@@ -25,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from strictmail import vectorreports
 from strictmail.core.certname import CertContext, match_certificate
 from strictmail.core.dane.act import DnsState, decide_host
 from strictmail.core.dane.authenticate import dane_names
@@ -45,7 +46,6 @@ from strictmail.core.delivery import (
     Handshake,
     HostState,
     Outcome,
-    PolicyType,
     Session,
     attempt_delivery,
     settle_policy,
@@ -69,7 +69,8 @@ from strictmail.core.sts.match import is_mx_pattern, match_any
 from strictmail.core.sts.policy import parse_policy
 from strictmail.core.sts.record import select_record
 from strictmail.core.sts.values import FetchedPolicy, FetchFailure
-from strictmail.core.tlsrpt.results import ResultType
+from strictmail.core.tlsrpt.record import select_tlsrpt
+from strictmail.core.tlsrpt.results import PolicyType, ResultType
 
 _T = TypeVar("_T")
 
@@ -136,6 +137,14 @@ def _run_sts_txt(given: Any) -> str | None:
     rrset = [[_octets(string) for string in strings] for strings in given]
     try:
         return select_record(rrset).policy_id
+    except RecordSyntaxError:
+        return None
+
+
+def _run_tlsrpt_txt(given: Any) -> list[str] | None:
+    rrset = [[_octets(string) for string in strings] for strings in given]
+    try:
+        return [uri.destination for uri in select_tlsrpt(rrset).rua]
     except RecordSyntaxError:
         return None
 
@@ -619,6 +628,13 @@ RUNNERS: Final[Mapping[str, Runner]] = {
     "sts-txt": Runner(_run_sts_txt),
     "id-changed": Runner(_run_id_changed),
     "sts-policy": Runner(_run_sts_policy, _accepts_policy),
+    "tlsrpt-txt": Runner(_run_tlsrpt_txt),
+    "rpt-file": Runner(vectorreports.run_file),
+    "rpt-file-build": Runner(vectorreports.run_file_build),
+    "rpt-subject": Runner(vectorreports.run_subject),
+    "rpt-json": Runner(vectorreports.run_json, vectorreports.accepts_json),
+    "rpt-type": Runner(vectorreports.run_type),
+    "tls-required": Runner(vectorreports.run_tls_required),
     "mx-match": Runner(_run_mx_match),
     "cert-match": Runner(_run_cert_match),
     "tlsa-usable": Runner(_run_tlsa_usable),
@@ -659,6 +675,13 @@ def _check_members(given: Any, known: Iterable[str]) -> None:
         raise VectorError(f"unknown members: {', '.join(sorted(unknown))}")
 
 
+def _given(raw: Mapping[str, Any], content: Mapping[str, Any]) -> Any:
+    """The input of a vector; a change of a report goes with the report."""
+    if raw["c"] == "rpt-json":
+        return {**raw["in"], "base_report": content["base_report"]}
+    return raw["in"]
+
+
 def load_vectors(path: Path) -> tuple[list[Vector], frozenset[str]]:
     """Read a vector file.
 
@@ -675,7 +698,7 @@ def load_vectors(path: Path) -> tuple[list[Vector], frozenset[str]]:
                 vector_id=str(raw["v"]),
                 vector_class=str(raw["c"]),
                 requirement=str(raw["req"]),
-                given=raw["in"],
+                given=_given(raw, content),
                 outcomes=_outcomes(raw),
             )
             for raw in content["vectors"]

@@ -57,6 +57,7 @@ def test_the_catalogue_is_whole() -> None:
         "sts-fetch": 49,
         "sts-policy": 42,
         "sts-record": 36,
+        "tlsrpt-record": 32,
     }
 
 

@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 
     from .world import Process, World
 
-LISTEN_PORTS: Final = {"postfix": 8461, "postfix-tlsrpt": 8462, "exim": 8463, "sendmail": 8464}
-"""A listener for each dialect, always all of them."""
+PLAIN: Final = "postfix-plain"
+"""The listener for a Postfix that does no DANE."""
+
+LISTEN_PORTS: Final = {
+    "postfix": 8461,
+    "postfix-tlsrpt": 8462,
+    "exim": 8463,
+    "sendmail": 8464,
+    PLAIN: 8465,
+}
+"""A listener for each dialect, always all of them, named after it."""
 
 DOES_DANE: Final = ("postfix", "postfix-tlsrpt", "exim")
 """Debian's sendmail is built without it."""
@@ -48,7 +57,7 @@ listen = "127.0.0.1:8460"
 
 LISTENER: Final = """
 [[listener]]
-name = "{dialect}"
+name = "{name}"
 socket = "inet:127.0.0.1:{port}"
 dialect = "{dialect}"
 default_level = "may"
@@ -79,9 +88,10 @@ class Daemon:
         self._environment = {"PYTHONPATH": str(CHECKOUT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         self.processes: list[Process] = []
         text = CONFIGURATION.format(directory=world.directory, ca_file=ca_file)
-        for dialect, port in LISTEN_PORTS.items():
-            dane = str(dialect in DOES_DANE).lower()
-            text += LISTENER.format(dialect=dialect, port=port, dane=dane)
+        for name, port in LISTEN_PORTS.items():
+            dane = str(name in DOES_DANE).lower()
+            dialect = "postfix" if name == PLAIN else name
+            text += LISTENER.format(name=name, dialect=dialect, port=port, dane=dane)
         self._configuration: Path = world.write("strictmail.toml", text)
         (world.directory / "state").mkdir()
 

@@ -15,15 +15,18 @@ from .postfix import Postfix
 from .scene import expected, open_scene, received_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from _pytest.mark import ParameterSet
 
+    from strictmail.lab.entries import Outcome
     from strictmail.lab.net import ReceivedMessage
     from strictmail.lab.zoo import ZooEntry
 
     from .postfix import Attempt
     from .scene import Scene
+
+    Wanted = Callable[[ZooEntry], Outcome]
 
 LOCAL_PART: Final = "matrix"
 RETRIED_AS_PLAINTEXT: Final = "Cannot start TLS: handshake failure"
@@ -42,6 +45,7 @@ class Matrix:
     scene: Scene
     postfix: Postfix
     dialect: str
+    wanted: Wanted
     answers: Mapping[str, str]
     attempts: Mapping[str, list[Attempt]]
     received: Mapping[str, list[ReceivedMessage]]
@@ -51,7 +55,7 @@ class Matrix:
         lines = "\n".join(str(attempt) for attempt in self.attempts[entry.domain])
         return (
             f"{entry.domain}: {entry.fault}\n"
-            f"expected: {expected(entry, self.dialect, dane=True)}: {entry.expect.why}\n"
+            f"expected: {self.wanted(entry)}: {entry.expect.why}\n"
             f"strictmail: {self.answers[entry.domain]}\n"
             f"Postfix:\n{lines}\n"
             f"MX hosts:\n{received_text(self.received[entry.domain])}"
@@ -59,8 +63,18 @@ class Matrix:
 
 
 @contextmanager
-def open_matrix(root: str, dialect: str, extra: Mapping[str, str]) -> Iterator[Matrix]:
-    """Send one message to every zoo domain through the Postfix of `root`."""
+def open_matrix(
+    root: str, dialect: str, extra: Mapping[str, str], wanted: Wanted | None = None
+) -> Iterator[Matrix]:
+    """Send one message to every zoo domain through the Postfix of `root`.
+
+    Args:
+        root: The Debian root.
+        dialect: The listener that it asks.
+        extra: Lines of main.cf.
+        wanted: What has to become of a message; None: as for a sender that does all there is.
+    """
+    wanted = wanted or (lambda entry: expected(entry, dialect, dane=True))
     with open_scene(root, [root], warm=ZOO, dialect=dialect) as scene:
         postfix = Postfix(
             scene.world,
@@ -78,7 +92,7 @@ def open_matrix(root: str, dialect: str, extra: Mapping[str, str]) -> Iterator[M
         again = {
             queue_ids[recipients[entry.domain]]
             for entry in ZOO
-            if expected(entry, dialect, dane=True).delivery == "plaintext"
+            if wanted(entry).delivery == "plaintext"
             and first[queue_ids[recipients[entry.domain]]].why.startswith(RETRIED_AS_PLAINTEXT)
         }
         mark = len(postfix.attempts())
@@ -90,6 +104,7 @@ def open_matrix(root: str, dialect: str, extra: Mapping[str, str]) -> Iterator[M
             scene=scene,
             postfix=postfix,
             dialect=dialect,
+            wanted=wanted,
             answers=scene.daemon.ask_all(recipients, dialect),
             attempts={
                 domain: [a for a in everything if a.queue_id == queue_ids[recipient]]
@@ -121,7 +136,7 @@ def cases(*sections: str) -> list[ParameterSet]:
 
 def check(matrix: Matrix, entry: ZooEntry) -> None:
     """Hold the outcome of one domain against the zoo."""
-    wanted = expected(entry, matrix.dialect, dane=True)
+    wanted = matrix.wanted(entry)
     last, received = matrix.attempts[entry.domain][-1], matrix.received[entry.domain]
     story = matrix.tell(entry)
     assert wanted.allows(last.outcome), story

@@ -15,13 +15,13 @@ from strictmail.core.delivery import (
     Handshake,
     HostState,
     Outcome,
-    PolicyType,
     Session,
     attempt_delivery,
 )
 from strictmail.core.mxset import MxStatus
 from strictmail.core.sts.match import match_any
 from strictmail.core.sts.values import Mode, StsPolicy
+from strictmail.core.tlsrpt.results import PolicyType
 
 HOSTS = st.builds(
     HostState,

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, str]] = {
     "serve": "Answer MTAs: run the daemon.",
     "query": "Ask the running daemon as an MTA would.",
     "explain": "Say in words what a domain demands, and why.",
+    "check": "Say what would happen to mail for a domain, and what to change.",
     "cache": "Look at the cached policies, refresh or remove them.",
     "policy": "Override what a domain demands, for a while.",
     "doctor": "Check this machine: resolver, MTA, clock, rights.",

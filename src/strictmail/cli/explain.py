@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from strictmail.checker.inputs import domain_meant
 from strictmail.cli.configured import configured
 from strictmail.cli.exitcodes import ExitCode
 from strictmail.core.decision import Level, ListenerProfile
-from strictmail.core.errors import DomainSyntaxError
 from strictmail.core.explain import decision_to_json, explain_lines, printable
-from strictmail.core.names import parse_domain
 
 if TYPE_CHECKING:
     from strictmail.core.decision import Decision
@@ -72,16 +71,6 @@ def _profile(
     listener = _listener(config, name)
     level = Level(default_level) if default_level else listener.default_level
     return ListenerProfile(level, listener.dane if dane is None else dane)
-
-
-def domain_meant(text: str) -> str:
-    """The domain of a mail address or URL that somebody typed for a next-hop, or ""."""
-    _, scheme, rest = text.partition("://")
-    host = rest.partition("/")[0] if scheme else text.rpartition("@")[2] if "@" in text else ""
-    try:
-        return parse_domain(host) if host else ""
-    except DomainSyntaxError:
-        return ""
 
 
 class _Quiet:

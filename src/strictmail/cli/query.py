@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from strictmail.checker.inputs import domain_meant
 from strictmail.cli.configured import configured
 from strictmail.cli.exitcodes import ExitCode
 from strictmail.core.errors import FrameError, UnreachableError
@@ -50,6 +52,9 @@ def command(
     reply = ask(address, map_name, key)
     status, _, value = reply.partition(" ")
     meaning = say_reply(status, value)
+    if status == "NOTFOUND" and (domain := domain_meant(key)):
+        hint = f"{printable(key)} is no next-hop, and was asked as it is; its domain is {domain}"
+        print(f"strictmail: {hint}", file=sys.stderr)
     if as_json:
         document = {"key": key, "socket": str(address), "dialect": dialect, "status": status}
         print(json.dumps({**document, "value": value, "meaning": meaning}))

@@ -37,7 +37,7 @@ from strictmail.core.sts.lifecycle import (
 )
 from strictmail.core.sts.match import match_any
 from strictmail.core.sts.values import FetchedPolicy, FetchFailure, Mode, StsPolicy
-from strictmail.core.tlsrpt.results import ResultType
+from strictmail.core.tlsrpt.results import PolicyType, ResultType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,13 +125,6 @@ class Session(enum.Enum):
     """TLS, authenticated by TLSA records."""
 
 
-class PolicyType(enum.StrEnum):
-    """Which policy a failure is reported under (RFC 8460 §4.4)."""
-
-    TLSA = "tlsa"
-    STS = "sts"
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A failed check, for the report of the day."""
@@ -164,12 +157,20 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What one host is good for: a session, or none."""
+class HostVerdict:
+    """What one host is good for.
+
+    Attributes:
+        session: What protects a message there; NONE: the host is walked past.
+        failures: What there is to report.
+        reason: Why, in words.
+        rule: The same as a stable word.
+    """
 
     session: Session
     failures: tuple[Failure, ...] = ()
     reason: str = ""
+    rule: str = ""
 
 
 _CERTIFICATE_RESULTS: Final = {
@@ -182,6 +183,16 @@ _HANDSHAKE_RESULTS: Final = {
     Handshake.NO_STARTTLS: ResultType.STARTTLS_NOT_SUPPORTED,
     Handshake.FAILED: ResultType.VALIDATION_FAILURE,
     Handshake.OUTDATED: ResultType.VALIDATION_FAILURE,
+}
+
+_STS_RULES: Final = {
+    (ResultType.VALIDATION_FAILURE, "mx-mismatch"): "off-policy",
+    (ResultType.STARTTLS_NOT_SUPPORTED, ""): "no-starttls",
+    (ResultType.VALIDATION_FAILURE, ""): "tls-failed",
+    (ResultType.VALIDATION_FAILURE, "tls-version"): "tls-outdated",
+    (ResultType.CERTIFICATE_EXPIRED, ""): "certificate-expired",
+    (ResultType.CERTIFICATE_NOT_TRUSTED, ""): "certificate-not-trusted",
+    (ResultType.CERTIFICATE_HOST_MISMATCH, ""): "certificate-host-mismatch",
 }
 
 
@@ -256,7 +267,7 @@ def attempt_delivery(
             break
         # RFC 8461 §8.4: in MX order, no filtering beforehand; a host that fails is walked past
         # like one that cannot be reached (STS-APP-24, STS-APP-26, STS-APP-10).
-        verdict = _judge_host(policy, host, dane_suffices=dane_suffices)
+        verdict = judge_host(policy, host, dane_suffices=dane_suffices)
         failures += verdict.failures
         if verdict.session is Session.NONE:
             skipped.append((host.name, verdict.reason))
@@ -286,10 +297,13 @@ def _judge_no_hosts(policy: StsPolicy | None, mx_status: MxStatus, *, mx_secure:
     return Delivery(Outcome.BOUNCE, reason="the domain takes no mail or does not exist")
 
 
-def _judge_host(policy: StsPolicy | None, host: HostState, *, dane_suffices: bool) -> _Verdict:
+def judge_host(
+    policy: StsPolicy | None, host: HostState, *, dane_suffices: bool = True
+) -> HostVerdict:
+    """Say what one host is good for under a policy; arguments as for `attempt_delivery`."""
     if not host.reachable:
         # RFC 8460 §4.3.4: no policy failure, and not reported as one (STS-APP-60).
-        return _Verdict(Session.NONE, reason="cannot be reached")
+        return HostVerdict(Session.NONE, reason="cannot be reached", rule="unreachable")
     dane = _judge_dane(host)
     sts = _judge_sts(policy, host)
     enforced = policy is not None and policy.mode is Mode.ENFORCE
@@ -307,12 +321,12 @@ def _judge_host(policy: StsPolicy | None, host: HostState, *, dane_suffices: boo
     else:
         # RFC 8461 §5: testing goes on as if there were no failure; none as if there were no
         # policy (STS-APP-51, STS-APP-53, STS-APP-54).
-        verdict = _Verdict(_unverified_session(host), reason=sts.reason)
+        verdict = HostVerdict(_unverified_session(host), reason=sts.reason, rule="unverified")
     # RFC 8460 §4: both are applied, and reported side by side (STS-APP-76).
     return replace(verdict, failures=(dane.failures if dane else ()) + sts.failures)
 
 
-def _judge_dane(host: HostState) -> _Verdict | None:
+def _judge_dane(host: HostState) -> HostVerdict | None:
     """What DANE makes of a host; None where it has no say."""
     match host.dane:
         case Dane.ABSENT:
@@ -320,36 +334,48 @@ def _judge_dane(host: HostState) -> _Verdict | None:
             return None
         case Dane.ERROR:
             # RFC 7672 §2.1.2: never taken for "no records" (DANE-37, STS-APP-71).
-            return _refuse_dane(host, ResultType.DNSSEC_INVALID, "the TLSA lookup failed")
+            return _refuse_dane(
+                host, ResultType.DNSSEC_INVALID, "the TLSA lookup failed", "tlsa-lookup-failed"
+            )
         case _ if host.handshake in (Handshake.NO_STARTTLS, Handshake.FAILED):
             # RFC 7672 §2.2.3: secure records mean TLS or nothing (DANE-76, DANE-49).
-            return _refuse_dane(host, _HANDSHAKE_RESULTS[host.handshake], "TLSA records, no TLS")
+            return _refuse_dane(
+                host, _HANDSHAKE_RESULTS[host.handshake], "TLSA records, no TLS", "tlsa-without-tls"
+            )
         case Dane.MISMATCH:
             # RFC 7672 §3.2: usable records, none matches (DANE-74).
-            return _refuse_dane(host, ResultType.TLSA_INVALID, "no TLSA record matches")
+            return _refuse_dane(
+                host, ResultType.TLSA_INVALID, "no TLSA record matches", "tlsa-mismatch"
+            )
         case Dane.UNUSABLE:
             # RFC 7672 §2.2: TLS is required, authentication is not (DANE-49).
             failure = Failure(PolicyType.TLSA, ResultType.TLSA_INVALID, host.name)
-            return _Verdict(Session.ENCRYPTED, (failure,), "no TLSA record is usable")
+            return HostVerdict(
+                Session.ENCRYPTED, (failure,), "no TLSA record is usable", "tlsa-unusable"
+            )
         case Dane.MATCH:
-            return _Verdict(Session.DANE, (), "authenticated by TLSA records")
+            return HostVerdict(Session.DANE, (), "authenticated by TLSA records", "dane")
 
 
-def _refuse_dane(host: HostState, result_type: ResultType, reason: str) -> _Verdict:
-    return _Verdict(Session.NONE, (Failure(PolicyType.TLSA, result_type, host.name),), reason)
+def _refuse_dane(host: HostState, result_type: ResultType, reason: str, rule: str) -> HostVerdict:
+    failure = Failure(PolicyType.TLSA, result_type, host.name)
+    return HostVerdict(Session.NONE, (failure,), reason, rule)
 
 
-def _judge_sts(policy: StsPolicy | None, host: HostState) -> _Verdict:
+def _judge_sts(policy: StsPolicy | None, host: HostState) -> HostVerdict:
     """Validate a host by web PKI, if a policy asks for it."""
     if policy is None or policy.mode is Mode.NONE:
         # RFC 8461 §5: as if no policy existed: nothing to report (STS-APP-53).
-        return _Verdict(_unverified_session(host), reason="no policy applies")
+        return HostVerdict(_unverified_session(host), reason="no policy applies", rule="unverified")
     # RFC 8461 §5, §6: testing validates too, or there would be nothing to report (STS-APP-52).
     failure = _first_sts_failure(policy, host)
     if failure is None:
-        return _Verdict(Session.PKIX, reason="meets the policy")
-    return _Verdict(
-        Session.NONE, (failure,), failure.failure_reason_code or str(failure.result_type)
+        return HostVerdict(Session.PKIX, reason="meets the policy", rule="web-pki")
+    return HostVerdict(
+        Session.NONE,
+        (failure,),
+        failure.failure_reason_code or str(failure.result_type),
+        _STS_RULES[failure.result_type, failure.failure_reason_code],
     )
 
 

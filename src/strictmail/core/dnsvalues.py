@@ -30,6 +30,7 @@ class RecordType(enum.IntEnum):
     TXT = 16
     AAAA = 28
     TLSA = 52
+    CAA = 257
 
 
 class Status(enum.Enum):
@@ -74,7 +75,16 @@ class Tlsa:
         return f"{self.usage} {self.selector} {self.mtype} {self.data.hex().upper()}"
 
 
-Record: TypeAlias = "str | Mx | Tlsa | tuple[bytes, ...]"
+@dataclass(frozen=True, slots=True)
+class Caa:
+    """One CAA record (RFC 8659 §4.1): `tag` in lower case, `value` as it stands."""
+
+    flags: int
+    tag: str
+    value: bytes
+
+
+Record: TypeAlias = "str | Mx | Tlsa | Caa | tuple[bytes, ...]"
 """A/AAAA: address text; CNAME/NS: lower-case name; TXT: its character-strings."""
 
 

@@ -10,7 +10,9 @@
     │   ├── RecordSyntaxError       a TXT record breaks its grammar
     │   ├── PolicySyntaxError       an MTA-STS policy body breaks its grammar
     │   ├── TlsaSyntaxError         not the presentation form of a TLSA record
-    │   └── FrameError              a netstring or socketmap request is malformed
+    │   ├── FrameError              a netstring or socketmap request is malformed
+    │   ├── DatagramError           a TLSRPT datagram that says nothing countable
+    │   └── ReportSyntaxError       a TLS report that cannot be read
     ├── EncodingError               a value cannot be said in an output language
     ├── StoreError                  the store did not do it
     │   ├── StoreUnavailableError   full disk, read-only, locked: keep answering from memory
@@ -85,6 +87,31 @@ class TlsaSyntaxError(SyntaxFault):
 
 class FrameError(SyntaxFault):
     """A netstring or socketmap request is malformed: answer PERM where possible, then close."""
+
+
+class DatagramError(SyntaxFault):
+    """A TLSRPT datagram that says nothing countable: count it under its reason, and go on.
+
+    Attributes:
+        reason_code: A stable word: `empty`, `too-large`, `not-json`, `structure`, `version`,
+            `domain`, `no-policy`.
+    """
+
+    def __init__(self, message: str, *, reason_code: str, text: str = "") -> None:
+        super().__init__(message, text=text)
+        self.reason_code = reason_code
+
+
+class ReportSyntaxError(SyntaxFault):
+    """A TLS report that cannot be read: keep it aside with the reason; tell the reporter.
+
+    Attributes:
+        place: A JSON pointer.
+    """
+
+    def __init__(self, message: str, *, place: str) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class EncodingError(StrictmailError, ValueError):

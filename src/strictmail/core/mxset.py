@@ -8,11 +8,11 @@ their DNS TTL and are never written to disk.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from strictmail.core.dnsvalues import Tlsa
+    from strictmail.core.dnsvalues import Status, Tlsa
 
 
 class MxStatus(enum.Enum):
@@ -61,6 +61,7 @@ class MxHost:
         tlsa_base_domain: With secure TLSA records: the domain they were found at, else "".
         tlsa: Those records, usable or not.
         detail: A sentence on an error, for people.
+        tlsa_status: With ERROR, how the TLSA lookup ended; None if it never came to one.
     """
 
     name: str
@@ -69,6 +70,7 @@ class MxHost:
     tlsa_base_domain: str = ""
     tlsa: tuple[Tlsa, ...] = ()
     detail: str = ""
+    tlsa_status: Status | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,12 @@ class _Host:
             self.lifetime.note(answer.ttl)
             match judge_tlsa(answer):
                 case TlsaVerdict.ERROR:
-                    return replace(self.host, tlsa_state=TlsaState.ERROR, detail=answer.detail)
+                    return replace(
+                        self.host,
+                        tlsa_state=TlsaState.ERROR,
+                        detail=answer.detail,
+                        tlsa_status=answer.status,
+                    )
                 case TlsaVerdict.FOUND:
                     return self._found(base_domain, answer)
         # RFC 7672 §2.2.3: no candidate has secure records: DANE does not apply (DANE-36).

@@ -2,20 +2,20 @@
 """A throw-away certification authority: root, intermediate, and certificates with faults.
 
 The chain is root -> intermediate -> host. Validity is relative to the machine's own clock, since
-that is what TLS libraries look at. Keys are P-256, made anew for every lab, and never leave its
-directory.
+that is what TLS libraries look at. Keys are P-256, and for hosts with two chains RSA; they are made
+anew for every lab, and never leave its directory.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from strictmail.core.names import parent
@@ -29,14 +29,26 @@ DAY: Final = timedelta(days=1)
 HOST_LIFE: Final = 90 * DAY
 CA_LIFE: Final = 3650 * DAY
 WRONG_NAME: Final = "somebody-else.test"
+RSA_BITS: Final = 2048
+
+_Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a host shows: its chain, leaf first, and the file with key and chain."""
+    """What a host shows: its chain, leaf first, and the file with key and chain.
+
+    With `both-keys`, `other` is its second one, with an RSA key.
+    """
 
     chain: tuple[x509.Certificate, ...]
     chain_file: Path
+    other: Credentials | None = None
+
+    @property
+    def chain_files(self) -> tuple[Path, ...]:
+        """The files of all its chains."""
+        return (self.chain_file, *(self.other.chain_files if self.other is not None else ()))
 
     @property
     def leaf(self) -> x509.Certificate:
@@ -75,6 +87,7 @@ class CertificateAuthority:
         self._directory = directory
         self._now = now
         self._count = 0
+        self._rsa_key: rsa.RSAPrivateKey | None = None
         self._issued: dict[tuple[object, ...], Credentials] = {}
         always = _Validity(now - CA_LIFE, now + CA_LIFE)
         self._root = _make_ca("strictmail lab root", None, always)
@@ -115,8 +128,30 @@ class CertificateAuthority:
     def _make(
         self, fault: CertFault, name: str, domain: str, address: str, names: tuple[str, ...]
     ) -> Credentials:
+        if fault is CertFault.BOTH_KEYS:
+            alike = (name, domain, address, names)
+            first = self._certify(CertFault.GOOD, ec.generate_private_key(ec.SECP256R1()), *alike)
+            return replace(first, other=self._certify(CertFault.GOOD, self._rsa(), *alike))
+        return self._certify(
+            fault, ec.generate_private_key(ec.SECP256R1()), name, domain, address, names
+        )
+
+    def _rsa(self) -> rsa.RSAPrivateKey:
+        """One for all hosts: they take long to make."""
+        if self._rsa_key is None:
+            self._rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+        return self._rsa_key
+
+    def _certify(
+        self,
+        fault: CertFault,
+        key: _Key,
+        name: str,
+        domain: str,
+        address: str,
+        names: tuple[str, ...],
+    ) -> Credentials:
         issuer, chain = self._issuer(fault)
-        key = ec.generate_private_key(ec.SECP256R1())
         # One fault at a time: the name may not be found in the subject instead.
         subject = address if fault is CertFault.ADDRESS_ONLY else name
         builder = _builder(subject, key, self._validity(fault))
@@ -154,9 +189,7 @@ class CertificateAuthority:
                 # RFC 7672 §3.1.2: with DANE-TA the root belongs into the chain (DANE-68).
                 return self._intermediate, (self.intermediate, self.root)
 
-    def _store(
-        self, key: ec.EllipticCurvePrivateKey, chain: tuple[x509.Certificate, ...]
-    ) -> Credentials:
+    def _store(self, key: _Key, chain: tuple[x509.Certificate, ...]) -> Credentials:
         self._count += 1
         path = self._directory / f"host-{self._count}.pem"
         private = key.private_bytes(
@@ -220,9 +253,7 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
 
 
-def _builder(
-    common_name: str, key: ec.EllipticCurvePrivateKey, validity: _Validity
-) -> x509.CertificateBuilder:
+def _builder(common_name: str, key: _Key, validity: _Validity) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(_name(common_name))
@@ -234,9 +265,7 @@ def _builder(
     )
 
 
-def _sign(
-    builder: x509.CertificateBuilder, issuer_name: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.Certificate:
+def _sign(builder: x509.CertificateBuilder, issuer_name: x509.Name, key: _Key) -> x509.Certificate:
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
     builder = builder.issuer_name(issuer_name).add_extension(authority, critical=False)
     return builder.sign(key, hashes.SHA256())

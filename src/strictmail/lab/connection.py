@@ -205,6 +205,9 @@ class Listener:
             except OSError:  # nobody left to accept, or gone again
                 return
             client.settimeout(0)
+            # asyncio does it only for sockets that know their protocol.
+            with contextlib.suppress(OSError):
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = asyncio.get_running_loop().create_task(self._serve(client))
             self._clients.add(task)
             task.add_done_callback(self._clients.discard)
@@ -233,13 +236,17 @@ def cannot_listen(error: OSError, host: str, port: int) -> OSError:
 
 
 def server_context(
-    chain_file: Path, *, old: bool = False, only_name: str | None = None
+    *chain_files: Path,
+    old: bool = False,
+    only_version: ssl.TLSVersion | None = None,
+    only_name: str | None = None,
 ) -> ssl.SSLContext:
     """Make a server's TLS context.
 
     Args:
-        chain_file: PEM with key and chain.
+        chain_files: PEM with key and chain, each with another kind of key.
         old: TLS 1.0 only.
+        only_version: This version only.
         only_name: Refuse sessions under another SNI, or without any.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -250,6 +257,8 @@ def server_context(
             context.minimum_version = ssl.TLSVersion.TLSv1
             context.maximum_version = ssl.TLSVersion.TLSv1
         context.set_ciphers("ALL:@SECLEVEL=0")
+    if only_version is not None:
+        context.minimum_version = context.maximum_version = only_version
 
     def judge(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         if isinstance(tls, _ServerSide):
@@ -258,6 +267,7 @@ def server_context(
         return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if refused else None
 
     context.sslobject_class = _ServerSide
-    context.load_cert_chain(chain_file)
+    for chain_file in chain_files:
+        context.load_cert_chain(chain_file)
     context.sni_callback = judge
     return context

@@ -60,10 +60,12 @@ class DnsData:
     Attributes:
         zones: Name -> what it is.
         records: Owner name -> type -> data in presentation form, in the order they are given.
+        secondaries: Zone -> names of servers that its NS records list beside AUTHORITY.
     """
 
     zones: dict[str, ZoneKind] = field(default_factory=lambda: dict(MAIN_ZONES))
     records: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    secondaries: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, name: str, rdtype: str, *data: str) -> None:
         """Add records; those that are there already are not repeated."""

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DNS server over UDP and TCP that answers as a validating resolver would.
+"""A DNS server over UDP and TCP that answers as a validating resolver would, or as an authority.
 
 AD is set where every part of the answer is from a signed zone; a bogus answer is SERVFAIL with an
-extended error (RFC 8914 §4.7) unless the question has CD. It signs nothing: whoever wants to see
+extended error (RFC 8914 §4.7) unless the question has CD. A question that does not desire
+recursion is answered as by the authority of all zones: AA, nothing validated, no alias followed;
+a dead zone is REFUSED. It signs nothing: whoever wants to see
 signatures exports the zones (`strictmail.lab.zones`).
 """
 
@@ -161,9 +163,14 @@ class _Resolution:
         self._data = data
         self._query = query
         self._fault = fault
-        self._checking = not query.flags & dns.flags.CD
+        self._is_authority = not query.flags & dns.flags.RD
+        self._checking = not self._is_authority and not query.flags & dns.flags.CD
         self._secure = True
-        self._response = dns.message.make_response(query, recursion_available=True)
+        self._response = dns.message.make_response(
+            query, recursion_available=not self._is_authority
+        )
+        if self._is_authority:
+            self._response.flags |= dns.flags.AA
 
     def respond(self) -> dns.message.Message:
         """Build the response."""
@@ -172,7 +179,10 @@ class _Resolution:
         except _BogusError:
             self._fail(dns.edns.EDECode.DNSSEC_BOGUS)
         except _DeadError:
-            self._fail(dns.edns.EDECode.NO_REACHABLE_AUTHORITY)
+            if self._is_authority:
+                self._refuse()
+            else:
+                self._fail(dns.edns.EDECode.NO_REACHABLE_AUTHORITY)
         if self._wants_ad() and self._secure and self._checking:
             self._response.flags |= dns.flags.AD
         if self._fault is DnsFault.TRUNCATED:
@@ -193,6 +203,11 @@ class _Resolution:
             option = dns.edns.EDEOption(extended_error)
             self._response.use_edns(0, self._query.ednsflags, options=[option])
 
+    def _refuse(self) -> None:
+        self._secure = False
+        self._response.flags &= ~dns.flags.AA
+        self._response.set_rcode(dns.rcode.REFUSED)
+
     def _answer(self) -> None:
         question = self._query.question[0]
         match self._fault:
@@ -201,8 +216,7 @@ class _Resolution:
             case DnsFault.BOGUS if self._checking:
                 raise _BogusError
             case DnsFault.REFUSED:
-                self._secure = False
-                self._response.set_rcode(dns.rcode.REFUSED)
+                self._refuse()
                 return
             case DnsFault.BOGUS | DnsFault.INSECURE:
                 self._secure = False
@@ -225,6 +239,8 @@ class _Resolution:
                 self._deny(name, exists=self._data.exists(name))
                 return
             self._add(name, "CNAME", alias)
+            if self._is_authority:
+                return
             name = fold(alias[0])
         raise _DeadError
 
@@ -240,7 +256,8 @@ class _Resolution:
         """What every zone has at its top."""
         if name not in self._data.zones:
             return []
-        return {"SOA": [_SOA], "NS": [f"{AUTHORITY}."]}.get(rdtype, [])
+        servers = [AUTHORITY, *self._data.secondaries.get(name, ())]
+        return {"SOA": [_SOA], "NS": [f"{server}." for server in servers]}.get(rdtype, [])
 
     def _add(self, name: str, rdtype: str, data: list[str]) -> None:
         rdatas = [_parse(rdtype, text) for text in data]

@@ -19,7 +19,10 @@ RECORD_LABEL: Final = "_mta-sts"
 
 
 class CertFault(enum.StrEnum):
-    """What is wrong with a certificate; `good`, `wildcard` and `several-names` are in order."""
+    """What is wrong with a certificate.
+
+    `good`, `wildcard`, `several-names` and `both-keys` are in order.
+    """
 
     GOOD = "good"
     WILDCARD = "wildcard"
@@ -42,6 +45,8 @@ class CertFault(enum.StrEnum):
     """The right name, but only in the subject."""
     ADDRESS_ONLY = "address-only"
     """Names the host's address, not its name."""
+    BOTH_KEYS = "both-keys"
+    """A chain with an ECDSA key, and another one with an RSA key, by what the client offers."""
 
 
 class PolicyFault(enum.StrEnum):
@@ -107,6 +112,41 @@ class MxFault(enum.StrEnum):
     """Nobody listens."""
     RCPT_550 = "rcpt-550"
     """Rejects every recipient, whatever the session."""
+    TLS_1_2_ONLY = "tls-1.2-only"
+    TLS_1_3_ONLY = "tls-1.3-only"
+    GREETING_554 = "greeting-554"
+    SLOW_GREETING = "slow-greeting"
+    """The greeting comes octet by octet, in several lines."""
+    EHLO_451 = "ehlo-451"
+    DROP_AFTER_EHLO = "drop-after-ehlo"
+    """Hangs up when it hears EHLO or HELO."""
+    DROP_AFTER_STARTTLS = "drop-after-starttls"
+    """Hangs up behind the 220 to STARTTLS."""
+    STARTTLS_AGAIN = "starttls-again"
+    """Offers STARTTLS inside TLS."""
+    BUSY_AT_FIRST = "busy-at-first"
+    """421 to the first connection, as some do with strangers; then in order."""
+    BUSY_SOON = "busy-soon"
+    """In order for the first connection; then 421, as a rate limiter says."""
+
+
+FOR_LOOKERS: Final[frozenset[MxFault | CertFault]] = frozenset(
+    {
+        CertFault.BOTH_KEYS,
+        MxFault.TLS_1_2_ONLY,
+        MxFault.TLS_1_3_ONLY,
+        MxFault.GREETING_554,
+        MxFault.SLOW_GREETING,
+        MxFault.EHLO_451,
+        MxFault.DROP_AFTER_EHLO,
+        MxFault.DROP_AFTER_STARTTLS,
+        MxFault.STARTTLS_AGAIN,
+        MxFault.BUSY_AT_FIRST,
+        MxFault.BUSY_SOON,
+    }
+)
+"""What no inhabitant of the zoo has: they matter to who looks at a host, and one delivery would
+not show them."""
 
 
 class CutKind(enum.StrEnum):
@@ -203,7 +243,7 @@ class Outcome:
 
     Attributes:
         level: What strictmail answers to a listener with default level `may`, once the policy
-            is learnt; None where the standards leave it open.
+            is learnt; None where the standards leave it open, and for senders that ask nobody.
         delivery: What becomes of mail that Postfix sends with that answer.
         received_by: The MX host (its name in the MX record) that gets it, or None.
         or_delivery: A second outcome that the standards allow as well.
@@ -226,14 +266,27 @@ class Expectation:
     Attributes:
         dane: For a sender that does DANE, on a machine whose resolver validates.
         plain: For one that does not.
+        dane_only: For one that does DANE and knows nothing of MTA-STS.
+        opportunistic: For one that verifies nobody.
         why: The reason in a sentence with its section.
         result_type: How a failing policy fetch must be reported, if it fails (RFC 8460 §4.3).
     """
 
     dane: Outcome
     plain: Outcome
+    dane_only: Outcome
+    opportunistic: Outcome
     why: str
     result_type: ResultType | None = None
+
+    def of(self, sender: str) -> Outcome:
+        """For a kind of sender: `mta-sts`, `dane` (alone), `both` or `opportunistic`."""
+        return {
+            "mta-sts": self.plain,
+            "dane": self.dane_only,
+            "both": self.dane,
+            "opportunistic": self.opportunistic,
+        }[sender]
 
     @property
     def level(self) -> Level | None:
@@ -264,6 +317,38 @@ class Expectation:
     def received_by_without_dane(self) -> str | None:
         """MX host that gets the mail of a sender that does not."""
         return self.plain.received_by
+
+
+UNKNOWN: Final = "unknown"
+"""What a check says where it cannot know; the other words are those of `Delivery`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """What a check has to say instead, where it cannot see what becomes of a message.
+
+    Attributes:
+        reason: Why it cannot.
+        mta_sts: Of a sender with MTA-STS alone: a word of `Delivery`, or UNKNOWN.
+        dane: Of one with DANE alone.
+        both: Of one with both.
+        opportunistic: Of one that verifies nobody.
+    """
+
+    reason: str
+    mta_sts: str = UNKNOWN
+    dane: str = UNKNOWN
+    both: str = UNKNOWN
+    opportunistic: str = UNKNOWN
+
+    def of(self, sender: str) -> str:
+        """Of a kind of sender, as in `Expectation.of`."""
+        return {
+            "mta-sts": self.mta_sts,
+            "dane": self.dane,
+            "both": self.both,
+            "opportunistic": self.opportunistic,
+        }[sender]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +394,8 @@ class ZooEntry:
         cuts: Zone cuts of its own.
         change: What the owner may do later.
         departs: Senders of which less can be expected.
+        unseen: What a check says instead, where it cannot see the outcome.
+        findings: Ids of what a check has to find.
     """
 
     name: str
@@ -324,6 +411,19 @@ class ZooEntry:
     cuts: tuple[Cut, ...] = ()
     change: Change | None = None
     departs: tuple[Departure, ...] = ()
+    unseen: Unseen | None = None
+    findings: tuple[str, ...] = ()
+
+    def allows_verdict(self, sender: str, said: str) -> bool:
+        """Whether a check may say this of a kind of sender.
+
+        Args:
+            sender: As in `Expectation.of`.
+            said: A word of `Delivery`, or UNKNOWN.
+        """
+        if self.unseen is not None:
+            return said == self.unseen.of(sender)
+        return self.expect.of(sender).allows(said)
 
     @property
     def policy_host(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
+import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,10 @@ _PATH: Final = re.compile(rb"(?:from|to):\s*<([^>]*)>", re.IGNORECASE)
 _STARTTLS_REFUSALS: Final = {
     MxFault.STARTTLS_454: "454 4.7.0 TLS not available due to temporary reason",
     MxFault.STARTTLS_502: "502 5.5.1 Command not implemented",
+}
+_ONLY_VERSIONS: Final = {
+    MxFault.TLS_1_2_ONLY: ssl.TLSVersion.TLSv1_2,
+    MxFault.TLS_1_3_ONLY: ssl.TLSVersion.TLSv1_3,
 }
 
 
@@ -88,6 +93,7 @@ class MxHostServer(FaultyHost[MxFault]):
     Attributes:
         name: As in the MX record.
         fault: What it does wrong; set by `behave`.
+        connections: How many it had since then.
     """
 
     def __init__(
@@ -115,25 +121,51 @@ class MxHostServer(FaultyHost[MxFault]):
         self._now = now
         self._on_message = on_message
         self._on_recipient = on_recipient
+        self.connections = 0
+
+    def behave(self, fault: MxFault, credentials: Credentials | None = None) -> None:
+        """Take on a fault, or put it away, from the next connection on; count from zero."""
+        self.connections = 0
+        super().behave(fault, credentials)
 
     async def _serve(self, connection: Connection) -> None:
+        self.connections += 1
         if self.fault is MxFault.TARPIT:
             await connection.wait_closed()
             return
-        if self.fault is MxFault.GREETING_421:
+        if self._is_busy():
             await _say(connection, f"421 4.3.2 {self.name} is busy, come back later")
             return
-        await _say(connection, f"220 {self.name} ESMTP strictmail lab")
+        await self._welcome(connection)
         session = _Session()
         while await self._obey(connection, session, await connection.read_line()) is _Next.GO_ON:
             pass
         await connection.say_goodbye()
 
+    def _is_busy(self) -> bool:
+        match self.fault:
+            case MxFault.BUSY_AT_FIRST:
+                return self.connections == 1
+            case MxFault.BUSY_SOON:
+                return self.connections > 1
+            case _:
+                return self.fault is MxFault.GREETING_421
+
+    async def _welcome(self, connection: Connection) -> None:
+        match self.fault:
+            case MxFault.GREETING_554:
+                await _say(connection, f"554 5.7.1 {self.name} takes no mail from you")
+            case MxFault.SLOW_GREETING:
+                for octet in f"220-{self.name} ESMTP\r\n220 be patient\r\n":
+                    await connection.write(octet.encode("ascii"))
+            case _:
+                await _say(connection, f"220 {self.name} ESMTP strictmail lab")
+
     async def _obey(self, connection: Connection, session: _Session, line: bytes) -> _Next:
         verb, _, argument = line.partition(b" ")
         match verb.upper():
             case b"EHLO" | b"HELO" as hello:
-                await self._greet(connection, session, hello)
+                return await self._greet(connection, session, hello)
             case b"STARTTLS":
                 return await self._start_tls(connection, session)
             case b"MAIL" if not session.greeted:
@@ -156,22 +188,29 @@ class MxHostServer(FaultyHost[MxFault]):
                 await _say(connection, "502 5.5.2 Not understood")
         return _Next.GO_ON
 
-    async def _greet(self, connection: Connection, session: _Session, verb: bytes) -> None:
+    async def _greet(self, connection: Connection, session: _Session, verb: bytes) -> _Next:
+        if self.fault is MxFault.DROP_AFTER_EHLO:
+            return _Next.HANG_UP
         if verb == b"HELO":
             session.greeted = True
             await _say(connection, f"250 {self.name}")
-            return
+            return _Next.GO_ON
         if self.fault is MxFault.EHLO_REFUSED:
             await _say(connection, "502 5.5.1 EHLO is not known here")
-            return
+            return _Next.GO_ON
+        if self.fault is MxFault.EHLO_451:
+            await _say(connection, "451 4.7.1 Come back later")
+            return _Next.GO_ON
         session.greeted = True
         # STARTTLS is not offered inside TLS (SEC-06).
         offer = self.fault is not MxFault.NO_STARTTLS and not connection.tls
+        offer = offer or self.fault is MxFault.STARTTLS_AGAIN
         words = [self.name, "PIPELINING", f"SIZE {MAX_MESSAGE_BYTES}", "8BITMIME"]
         words += ["STARTTLS"] if offer else []
         words.append("ENHANCEDSTATUSCODES")
         lines = [f"250-{word}" for word in words[:-1]] + [f"250 {words[-1]}"]
         await _say(connection, *lines)
+        return _Next.GO_ON
 
     async def _start_tls(self, connection: Connection, session: _Session) -> _Next:
         if self.fault in (MxFault.NO_STARTTLS, MxFault.EHLO_REFUSED) or connection.tls:
@@ -186,15 +225,24 @@ class MxHostServer(FaultyHost[MxFault]):
         else:
             await _say(connection, ready)
         if self.fault is MxFault.BROKEN_TLS:
+            # Not before the client's hello: that would be an injection.
+            await connection.read()
             await _say(connection, "this is no TLS record")
             await connection.wait_closed()
+            return _Next.HANG_UP
+        if self.fault is MxFault.DROP_AFTER_STARTTLS:
             return _Next.HANG_UP
         # What was said in the clear does not count any more (SEC-04, SEC-05): start_tls forgets
         # what was read ahead, and the session begins anew.
         session.forget()
         session.greeted = False
-        old = self.fault is MxFault.OLD_TLS
-        await connection.start_tls(server_context(self.credentials.chain_file, old=old))
+        await connection.start_tls(
+            server_context(
+                *self.credentials.chain_files,
+                old=self.fault is MxFault.OLD_TLS,
+                only_version=_ONLY_VERSIONS.get(self.fault),
+            )
+        )
         return _Next.GO_ON
 
     async def _take_recipient(

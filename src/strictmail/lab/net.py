@@ -13,6 +13,7 @@ import json
 import shutil
 import tempfile
 from contextlib import AsyncExitStack
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -391,6 +392,30 @@ class Lab:
             ValueError: There is no such fault.
         """
         self._dns.faults[fold(name), rdtype.upper()] = DnsFault(fault)
+
+    async def add_name_server(
+        self, zone: str, name: str, address: str
+    ) -> tuple[DnsData, tuple[str, int]]:
+        """Let a zone have one more name server, which may say something else.
+
+        Args:
+            zone: One of the lab's.
+            name: Of the server, such as `ns2.test`.
+            address: What DNS says of it. Questions have to be led to where it listens.
+
+        Returns:
+            What it answers from, a copy that may be changed; and where it listens.
+
+        Raises:
+            OSError: No port is free.
+        """
+        data = deepcopy(self.data)
+        self.data.secondaries.setdefault(fold(zone), []).append(name)
+        self.data.replace(name, "A", [address])
+        server = DnsServer(data)
+        port = await _with_free_port(0, lambda port: server.start(DNS_HOST, port))
+        self._stack.push_async_callback(server.close)
+        return data, (DNS_HOST, port)
 
     def _policy_host(self, domain: str) -> tuple[PolicyHostServer, ZooEntry]:
         return _find(self._policy_hosts, f"mta-sts.{fold(domain)}", "policy host")

@@ -17,6 +17,7 @@ from strictmail.lab.entries import (
     Departure,
     MxFault,
     MxHost,
+    Outcome,
     ZooEntry,
 )
 from strictmail.lab.entries import PolicyHost as Policy
@@ -28,6 +29,7 @@ from strictmail.lab.zoobuild import (
     REFUSED,
     TESTING,
     VERIFIED,
+    WAITS,
     entry,
     expect,
     outcome,
@@ -38,6 +40,15 @@ AUTHENTICATED: Final = outcome(Level.DANE_ONLY, Delivery.VERIFIED)
 DANE_REFUSED: Final = outcome(Level.DANE_ONLY, Delivery.DEFERRED)
 DANE_WAITS: Final = outcome(Level.DANE, Delivery.DEFERRED)
 FIRST_ENCRYPTED: Final = outcome(Level.NONE, Delivery.ENCRYPTED, "mx1.@")
+
+
+def _with_choice(host: str) -> Outcome:
+    """DANE alone, behind an insecure MX record, with TLSA records that do not match.
+
+    RFC 7672 §2.2.1: they need not be looked at (DANE-23), and may be (DANE-24).
+    """
+    return outcome(None, Delivery.ENCRYPTED, host, or_delivery=Delivery.DEFERRED)
+
 
 EE: Final = ("3 1 1",)
 TA: Final = ("2 0 1",)
@@ -355,6 +366,7 @@ BAD: Final[tuple[ZooEntry, ...]] = (
             "an error in MX resolution delays delivery (RFC 7672 §2.1.2)",
             DANE_WAITS,
             outcome(Level.NONE, Delivery.DEFERRED),
+            opportunistic=WAITS,
         ),
         zone="bogus.test",
         mx=[MxHost("mx.@", tlsa=EE)],
@@ -381,6 +393,7 @@ INSECURE: Final[tuple[ZooEntry, ...]] = (
         expect(
             "behind an insecure MX record TLS stays opportunistic (RFC 7672 §2.2.1)",
             outcome(Level.NONE, Delivery.ENCRYPTED, "mx.dane-insecure-mx.signed.test"),
+            dane_only=_with_choice("mx.dane-insecure-mx.signed.test"),
         ),
         mx=[MxHost("mx.dane-insecure-mx.signed.test", tlsa=MISMATCH)],
     ),
@@ -391,6 +404,7 @@ INSECURE: Final[tuple[ZooEntry, ...]] = (
         expect(
             "behind an insecure MX record MTA-STS alone decides (RFC 8461 §2)",
             outcome(Level.SECURE, Delivery.VERIFIED, "mx.dane-insecure-mx-enforce.signed.test"),
+            dane_only=_with_choice("mx.dane-insecure-mx-enforce.signed.test"),
         ),
         mx=[MxHost("mx.dane-insecure-mx-enforce.signed.test", tlsa=MISMATCH)],
         policy=Policy(policy_body("mx.dane-insecure-mx-enforce.signed.test")),
@@ -518,6 +532,7 @@ TOGETHER: Final[tuple[ZooEntry, ...]] = (
             "Departs: DANE-28; one level holds for all hosts, so only those with TLSA are used",
             outcome(Level.DANE_ONLY, Delivery.VERIFIED, "mx2.@"),
             outcome(Level.SECURE, Delivery.VERIFIED, "mx1.@"),
+            dane_only=outcome(None, Delivery.ENCRYPTED, "mx1.@"),
         ),
         zone="signed.test",
         policy=Policy(policy_body("mx1.@", "mx2.@")),

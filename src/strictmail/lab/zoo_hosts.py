@@ -7,13 +7,24 @@ from dataclasses import replace
 from typing import Final
 
 from strictmail.core.decision import Level
-from strictmail.lab.entries import CertFault, Delivery, Departure, MxFault, MxHost, ZooEntry
+from strictmail.lab.entries import (
+    CertFault,
+    Delivery,
+    Departure,
+    MxFault,
+    MxHost,
+    Outcome,
+    Unseen,
+    ZooEntry,
+)
 from strictmail.lab.entries import PolicyHost as Policy
 from strictmail.lab.zoobuild import (
+    CLEAR,
     ENFORCE,
     NO_HOST_ALLOWED,
     REFUSED,
     VERIFIED,
+    WAITS,
     entry,
     expect,
     outcome,
@@ -23,6 +34,8 @@ from strictmail.lab.zoobuild import (
 BOTH: Final = Policy(policy_body("mx1.@", "mx2.@"))
 SECOND: Final = outcome(Level.SECURE, Delivery.VERIFIED, "mx2.@")
 BOUNCED: Final = outcome(Level.NONE, Delivery.BOUNCED)
+FIRST: Final = outcome(None, Delivery.ENCRYPTED, "mx1.@")
+"""Of a sender that verifies nobody."""
 
 
 def _certificate(
@@ -45,15 +58,24 @@ def _certificate(
     )
 
 
-def _service(name: str, fault: str, requirements: str, why: str, service: MxFault) -> ZooEntry:
+def _service(
+    name: str,
+    fault: str,
+    requirements: str,
+    why: str,
+    service: MxFault,
+    opportunistic: Outcome = CLEAR,
+    unseen: Unseen | None = None,
+) -> ZooEntry:
     """An MX host whose SMTP service does not satisfy the policy."""
     return entry(
         f"mx-{name}",
         fault,
         f"STS-APP-55 {requirements}",
-        expect(f"{why}: the mail waits (RFC 8461 §5)", REFUSED),
+        expect(f"{why}: the mail waits (RFC 8461 §5)", REFUSED, opportunistic=opportunistic),
         policy=ENFORCE,
         mx=[MxHost("mx.@", fault=service)],
+        unseen=unseen,
     )
 
 
@@ -208,6 +230,8 @@ SERVICES: Final[tuple[ZooEntry, ...]] = (
         "STS-APP-39",
         "TLS below 1.2 is no success (C-19)",
         MxFault.OLD_TLS,
+        # RFC 7435 §3: some senders still speak it, to the others it is a failed handshake.
+        outcome(None, Delivery.ENCRYPTED, or_delivery=Delivery.PLAINTEXT),
     ),
     _service(
         "tarpit",
@@ -215,6 +239,8 @@ SERVICES: Final[tuple[ZooEntry, ...]] = (
         "STS-APP-60",
         "a host that cannot be reached is no policy failure, and the mail waits",
         MxFault.TARPIT,
+        WAITS,
+        Unseen("a host that does not greet may only be slow, or wary of who looks"),
     ),
     _service(
         "421",
@@ -222,6 +248,8 @@ SERVICES: Final[tuple[ZooEntry, ...]] = (
         "STS-APP-60",
         "a host that is busy is no policy failure, and the mail waits",
         MxFault.GREETING_421,
+        WAITS,
+        Unseen("a busy host may take the mail of others, or later"),
     ),
     _service(
         "refused",
@@ -229,6 +257,8 @@ SERVICES: Final[tuple[ZooEntry, ...]] = (
         "STS-APP-60 STS-APP-13",
         "a host that cannot be reached is no policy failure, and the mail waits",
         MxFault.REFUSE,
+        WAITS,
+        Unseen("a host that refuses connections may be closed to who looks alone"),
     ),
     entry(
         "mx-injected",
@@ -237,9 +267,11 @@ SERVICES: Final[tuple[ZooEntry, ...]] = (
         expect(
             "what comes in the clear behind the 220 is discarded, or the session dropped",
             outcome(Level.SECURE, Delivery.VERIFIED, or_delivery=Delivery.DEFERRED),
+            opportunistic=outcome(None, Delivery.ENCRYPTED, or_delivery=Delivery.DEFERRED),
         ),
         policy=ENFORCE,
         mx=[MxHost("mx.@", fault=MxFault.INJECTED)],
+        unseen=Unseen("a check drops the session, and so sees no certificate"),
     ),
     entry(
         "mx-rcpt-550",
@@ -251,6 +283,13 @@ SERVICES: Final[tuple[ZooEntry, ...]] = (
         ),
         policy=ENFORCE,
         mx=[MxHost("mx.@", fault=MxFault.RCPT_550)],
+        unseen=Unseen(
+            "a check names no recipient, and so sees a good session",
+            mta_sts=Delivery.VERIFIED,
+            dane=Delivery.ENCRYPTED,
+            both=Delivery.VERIFIED,
+            opportunistic=Delivery.ENCRYPTED,
+        ),
     ),
 )
 
@@ -280,7 +319,11 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         "mx-first-unlisted",
         "the policy lists only the second MX host",
         "STS-APP-17 STS-APP-26",
-        expect("a host that is not listed is passed over (RFC 8461 §5.1)", SECOND),
+        expect(
+            "a host that is not listed is passed over (RFC 8461 §5.1)",
+            SECOND,
+            opportunistic=FIRST,
+        ),
         policy=Policy(policy_body("mx2.@")),
         mx=[MxHost("mx1.@", 10), MxHost("mx2.@", 20)],
     ),
@@ -289,7 +332,11 @@ SETS: Final[tuple[ZooEntry, ...]] = (
             "mx-first-unlisted-shared-certificate",
             "the policy lists only the second MX host; both share a certificate with both names",
             "STS-APP-17 STS-APP-22",
-            expect("MX names are compared, not certificate names (RFC 8461 §4.1)", SECOND),
+            expect(
+                "MX names are compared, not certificate names (RFC 8461 §4.1)",
+                SECOND,
+                opportunistic=FIRST,
+            ),
             policy=Policy(policy_body("mx2.@")),
             mx=[
                 MxHost(
@@ -318,7 +365,11 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         "mx-first-bad-certificate",
         "the first MX host's certificate is self-signed, the second one's in order",
         "STS-APP-26",
-        expect("a host that fails does not stop the walk (RFC 8461 §5.1)", SECOND),
+        expect(
+            "a host that fails does not stop the walk (RFC 8461 §5.1)",
+            SECOND,
+            opportunistic=FIRST,
+        ),
         policy=BOTH,
         mx=[MxHost("mx1.@", 10, certificate=CertFault.SELF_SIGNED), MxHost("mx2.@", 20)],
     ),
@@ -326,7 +377,11 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         "mx-first-no-starttls",
         "the first MX host does not offer STARTTLS, the second does",
         "STS-APP-26 STS-APP-30",
-        expect("a host that fails does not stop the walk (RFC 8461 §5.1)", SECOND),
+        expect(
+            "a host that fails does not stop the walk (RFC 8461 §5.1)",
+            SECOND,
+            opportunistic=outcome(None, Delivery.PLAINTEXT, "mx1.@"),
+        ),
         policy=BOTH,
         mx=[MxHost("mx1.@", 10, fault=MxFault.NO_STARTTLS), MxHost("mx2.@", 20)],
     ),
@@ -342,7 +397,11 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         "mx-all-bad",
         "both MX hosts fail, and the domain itself has an address",
         "STS-APP-13 STS-APP-59",
-        expect("failing MX hosts are not the same as none (RFC 5321 §5.1)", REFUSED),
+        expect(
+            "failing MX hosts are not the same as none (RFC 5321 §5.1)",
+            REFUSED,
+            opportunistic=FIRST,
+        ),
         policy=BOTH,
         mx=[
             MxHost("mx1.@", 10, certificate=CertFault.SELF_SIGNED),
@@ -361,7 +420,11 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         "pattern-wildcard-deep",
         "the policy has `*.` and the MX host two labels before it",
         "STS-APP-20",
-        expect("`*` stands for exactly one label (RFC 8461 §4.1)", NO_HOST_ALLOWED),
+        expect(
+            "`*` stands for exactly one label (RFC 8461 §4.1)",
+            NO_HOST_ALLOWED,
+            opportunistic=outcome(None, Delivery.ENCRYPTED, "mx.sub.@"),
+        ),
         policy=Policy(policy_body("*.@")),
         mx=[MxHost("mx.sub.@")],
     ),
@@ -369,7 +432,11 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         "pattern-wildcard-apex",
         "the policy has `*.` before the name that is the MX host",
         "STS-APP-20",
-        expect("`*` stands for exactly one label (RFC 8461 §4.1)", NO_HOST_ALLOWED),
+        expect(
+            "`*` stands for exactly one label (RFC 8461 §4.1)",
+            NO_HOST_ALLOWED,
+            opportunistic=outcome(None, Delivery.ENCRYPTED, "@"),
+        ),
         policy=Policy(policy_body("*.@")),
         mx=[MxHost("@")],
     ),
@@ -456,16 +523,29 @@ SETS: Final[tuple[ZooEntry, ...]] = (
         "mx-address-text",
         "the MX record holds the text of an address",
         "STS-APP-23",
-        expect("it is compared like any name, and fails (RFC 8461 §4.1)", NO_HOST_ALLOWED),
+        expect(
+            "it is compared like any name, and fails (RFC 8461 §4.1)",
+            NO_HOST_ALLOWED,
+            opportunistic=WAITS,
+        ),
         policy=ENFORCE,
         mx=[],
         records=("@ MX 10 127.86.0.3.",),
+        unseen=Unseen(
+            "without a policy, some senders connect to such an address and others do not",
+            mta_sts=Delivery.DEFERRED,
+            both=Delivery.DEFERRED,
+        ),
     ),
     entry(
         "mx-lookup-fails",
         "the policy can be learnt, and the lookup of the MX records fails",
         "STS-APP-14 SEC-29",
-        expect("a failing MX lookup keeps the mail in the queue (RFC 5321 §5.1)", NO_HOST_ALLOWED),
+        expect(
+            "a failing MX lookup keeps the mail in the queue (RFC 5321 §5.1)",
+            NO_HOST_ALLOWED,
+            opportunistic=WAITS,
+        ),
         policy=ENFORCE,
         mx=[],
         records=(

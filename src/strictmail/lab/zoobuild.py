@@ -19,6 +19,7 @@ from strictmail.lab.entries import (
     MxHost,
     Outcome,
     PolicyHost,
+    Unseen,
     ZooEntry,
 )
 
@@ -68,10 +69,33 @@ def expect(
     dane: Outcome,
     plain: Outcome | None = None,
     *,
+    dane_only: Outcome | None = None,
+    opportunistic: Outcome | None = None,
     result_type: ResultType | None = None,
 ) -> Expectation:
-    """What must happen; without `plain`, DANE makes no difference."""
-    return Expectation(dane, plain or dane, why, result_type)
+    """What must happen.
+
+    Args:
+        why: The reason.
+        dane: For a sender with DANE and MTA-STS.
+        plain: For one with MTA-STS; without, DANE makes no difference.
+        dane_only: For one with DANE; without, MTA-STS makes no difference to it.
+        opportunistic: For one that verifies nobody; without, TLS at the host of `plain`, or at
+            `mx.@` if the mail waits there, unless `plain` is in the clear or bounced.
+        result_type: See `Expectation`.
+    """
+    without_dane = plain or dane
+    if opportunistic is None:
+        opportunistic = _opportunistic(without_dane)
+    if dane_only is None:
+        dane_only = opportunistic if plain is None else replace(dane, level=None)
+    return Expectation(dane, without_dane, dane_only, opportunistic, why, result_type)
+
+
+def _opportunistic(plain: Outcome) -> Outcome:
+    if plain.delivery in (Delivery.PLAINTEXT, Delivery.BOUNCED):
+        return outcome(None, plain.delivery, plain.received_by)
+    return outcome(None, Delivery.ENCRYPTED, plain.received_by or "mx.@")
 
 
 VERIFIED: Final = outcome(Level.SECURE, Delivery.VERIFIED)
@@ -79,6 +103,10 @@ REFUSED: Final = outcome(Level.SECURE, Delivery.DEFERRED)
 NO_HOST_ALLOWED: Final = outcome(Level.DEFER, Delivery.DEFERRED)
 ENCRYPTED: Final = outcome(Level.NONE, Delivery.ENCRYPTED)
 PLAINTEXT: Final = outcome(Level.NONE, Delivery.PLAINTEXT)
+WAITS: Final = outcome(None, Delivery.DEFERRED)
+"""Of a sender that asks nobody."""
+
+CLEAR: Final = outcome(None, Delivery.PLAINTEXT)
 
 
 def entry(
@@ -97,6 +125,8 @@ def entry(
     cuts: Sequence[Cut] = (),
     change: Change | None = None,
     departs: Sequence[Departure] = (),
+    unseen: Unseen | None = None,
+    findings: str = "",
 ) -> ZooEntry:
     """Make an entry; its domain is `name` under `zone` unless given.
 
@@ -115,6 +145,8 @@ def entry(
         cuts: See `ZooEntry`.
         change: See `ZooEntry`.
         departs: See `ZooEntry`.
+        unseen: See `ZooEntry`.
+        findings: Ids, separated by blanks.
     """
     at = domain or f"{name}.{zone}"
     if txt is None:
@@ -133,6 +165,8 @@ def entry(
         cuts=tuple(Cut(cut.name.replace("@", at), cut.kind) for cut in cuts),
         change=_change_at(change, at) if change is not None else None,
         departs=tuple(replace(d, outcome=_outcome_at(d.outcome, at)) for d in departs),
+        unseen=unseen,
+        findings=tuple(findings.split()),
     )
 
 
@@ -169,6 +203,8 @@ def _expectation_at(expectation: Expectation, at: str) -> Expectation:
         expectation,
         dane=_outcome_at(expectation.dane, at),
         plain=_outcome_at(expectation.plain, at),
+        dane_only=_outcome_at(expectation.dane_only, at),
+        opportunistic=_outcome_at(expectation.opportunistic, at),
     )
 
 

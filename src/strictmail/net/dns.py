@@ -129,7 +129,7 @@ class _Fault:
     next: _Next
 
 
-_Outcome: TypeAlias = "Reply | OSError | WireError | None"
+Outcome: TypeAlias = "Reply | OSError | WireError | None"
 """How one datagram question ended: a reply of any kind, no way through, rubbish, or silence."""
 
 
@@ -419,8 +419,8 @@ class _Server:
         self._is_loopback = is_loopback(address[0])
         self._family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._retired = False
-        self._shared: _Channel | None = None
-        self._own: list[_Channel] = []
+        self._shared: Channel | None = None
+        self._own: list[Channel] = []
         self._streams = asyncio.Semaphore(MAX_TCP_CONNECTIONS)
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         self.label = f"{host}:{address[1]}"
@@ -472,9 +472,9 @@ class _Server:
             channel = self._pick_channel()
         except OSError as error:
             return self._explain(error)
-        future: asyncio.Future[_Outcome] = channel.loop.create_future()
+        future: asyncio.Future[Outcome] = channel.loop.create_future()
         query_id = channel.expect(question, future, self._rng)
-        timer = channel.loop.call_later(self._timeout, _settle, future, None)
+        timer = channel.loop.call_later(self._timeout, settle, future, None)
         try:
             channel.send(encode_query(query_id, question, checking_disabled=cd, edns=edns))
             outcome = await future
@@ -495,7 +495,7 @@ class _Server:
         what = errno.errorcode.get(outcome.errno or 0, "no connection")
         return _Fault(Status.TIMEOUT, f"{self.label}: {what}", _Next.PAUSE)
 
-    def _pick_channel(self) -> _Channel:
+    def _pick_channel(self) -> Channel:
         """The shared socket of a server on loopback, else one for this question alone."""
         if self._is_loopback and not self._retired:
             self.open()
@@ -508,7 +508,7 @@ class _Server:
             return channel
         return self._own[int(self._rng.random() * len(self._own))]
 
-    def _open_channel(self, *, lasting: bool) -> _Channel:
+    def _open_channel(self, *, lasting: bool) -> Channel:
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)  # noqa: FBT003 - the socket API
@@ -516,14 +516,14 @@ class _Server:
         except OSError:
             sock.close()
             raise
-        return _Channel(sock, None if lasting else self._own.remove)
+        return Channel(sock, None if lasting else self._own.remove)
 
     async def _ask_stream(self, question: Question, *, cd: bool) -> Reply | _Fault:
         query_id = int(self._rng.random() * _MAX_ID)
         query = encode_query(query_id, question, checking_disabled=cd)
         try:
             async with asyncio.timeout(self._timeout), self._streams:
-                message = await _exchange(self._address, query)
+                message = await exchange(self._address, query)
             reply = decode_reply(message, question) if message[:2] == query[:2] else None
         except TimeoutError:
             return self._explain(None)
@@ -536,7 +536,7 @@ class _Server:
         return reply
 
 
-async def _exchange(address: tuple[str, int], query: bytes) -> bytes:
+async def exchange(address: tuple[str, int], query: bytes) -> bytes:
     """One question over TCP (RFC 7766 §8)."""
     reader, writer = await asyncio.open_connection(*address)
     try:
@@ -547,7 +547,7 @@ async def _exchange(address: tuple[str, int], query: bytes) -> bytes:
         writer.transport.abort()
 
 
-class _Channel:
+class Channel:
     """A connected UDP socket and the questions in flight on it.
 
     Args:
@@ -556,20 +556,21 @@ class _Channel:
             that stays open until `retire`.
     """
 
-    def __init__(self, sock: socket.socket, closed: Callable[[_Channel], None] | None) -> None:
+    def __init__(self, sock: socket.socket, closed: Callable[[Channel], None] | None) -> None:
         self.loop = asyncio.get_running_loop()
         self._sock = sock
         self._closed = closed
         self._lasting = closed is None
         self.is_broken = False
-        self._pending: dict[int, tuple[Question, asyncio.Future[_Outcome]]] = {}
+        self._pending: dict[int, tuple[Question, asyncio.Future[Outcome]]] = {}
         self.loop.add_reader(sock.fileno(), self._read)
 
     @property
     def has_room(self) -> bool:
+        """Whether another question may be sent on it."""
         return len(self._pending) < MAX_IN_FLIGHT and not self.is_broken
 
-    def expect(self, question: Question, future: asyncio.Future[_Outcome], rng: Rng) -> int:
+    def expect(self, question: Question, future: asyncio.Future[Outcome], rng: Rng) -> int:
         """Choose an id for a question; its reply ends up in the future."""
         query_id = int(rng.random() * _MAX_ID)
         while query_id in self._pending:
@@ -578,6 +579,7 @@ class _Channel:
         return query_id
 
     def forget(self, query_id: int) -> None:
+        """A question is done, however it ended."""
         del self._pending[query_id]
         if not self._lasting and not self._pending:
             self._close()
@@ -623,7 +625,7 @@ class _Channel:
         """
         self.is_broken = True
         for _, future in self._pending.values():
-            _settle(future, error)
+            settle(future, error)
         self.retire()
 
     def _take(self, message: bytes) -> None:
@@ -635,13 +637,14 @@ class _Channel:
         try:
             reply = decode_reply(message, question)
         except WireError as error:
-            _settle(future, error)
+            settle(future, error)
             return
         if reply is not None:
-            _settle(future, reply)
+            settle(future, reply)
 
 
-def _settle(future: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
+def settle(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    """End a question, unless it has ended."""
     if not future.done():
         future.set_result(outcome)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from socket import AF_INET6, inet_ntoa, inet_ntop
 from typing import TYPE_CHECKING, Final
 
-from strictmail.core.dnsvalues import Mx, Record, RecordType, Tlsa
+from strictmail.core.dnsvalues import Caa, Mx, Record, RecordType, Tlsa
 from strictmail.core.errors import DomainSyntaxError, SyntaxFault
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ _OPT: Final = 41
 _EDE_OPTION: Final = 15
 
 _RD_AD: Final = 0x0120
+_AA: Final = 0x0400
 _CD: Final = 0x0010
 _QR: Final = 0x8000
 _OPCODE: Final = 0x7800
@@ -104,6 +105,7 @@ class Reply:
         rcode: With the upper bits that EDNS adds.
         truncated: The rest of the message did not fit: ask over TCP. Nothing else is decoded.
         authentic: The AD bit, whoever set it.
+        authoritative: The AA bit: the server speaks for the zone of the name asked for.
         records: Owner, type, TTL and value of the answers of the type asked for and of CNAMEs.
         soa: Owner and negative TTL (RFC 2308 §5) of the first SOA in the authority section.
         extended_errors: The RFC 8914 codes.
@@ -112,6 +114,7 @@ class Reply:
     rcode: int
     truncated: bool = False
     authentic: bool = False
+    authoritative: bool = False
     records: list[tuple[str, int, int, Record]] = field(default_factory=list)
     soa: tuple[str, int] | None = None
     extended_errors: tuple[int, ...] = ()
@@ -142,14 +145,21 @@ def encode_question(name: str, rdtype: RecordType) -> Question:
 
 
 def encode_query(
-    query_id: int, question: Question, *, checking_disabled: bool = False, edns: bool = True
+    query_id: int,
+    question: Question,
+    *,
+    checking_disabled: bool = False,
+    edns: bool = True,
+    recursion: bool = True,
 ) -> bytes:
-    """A whole query: recursion desired, AD asked for.
+    """A whole query: recursion desired and AD asked for, or neither.
 
     Spec: RFC 6840 §5.7: AD in a query asks for AD in the reply, without signatures.
     """
     # RFC 7672 §2.1.1: the resolver's verdict is asked for with every question (DANE-01).
-    flags = _RD_AD | _CD if checking_disabled else _RD_AD
+    flags = _RD_AD if recursion else 0
+    if checking_disabled:
+        flags |= _CD
     header = _HEADER.pack(query_id, flags, 1, 0, 0, 1 if edns else 0)
     return header + question.wire + (_OPT_RECORD if edns else b"")
 
@@ -276,6 +286,7 @@ def _decode_sections(
     return Reply(
         flags & _RCODE | upper_rcode,
         authentic=bool(flags & _AD),
+        authoritative=bool(flags & _AA),
         records=records,
         soa=soa,
         extended_errors=errors,
@@ -430,6 +441,15 @@ def _decode_tlsa(message: bytes, start: int, end: int, _: dict[int, str]) -> Rec
     return Tlsa(usage, selector, mtype, message[start + _TLSA_HEAD_OCTETS : end])
 
 
+def _decode_caa(message: bytes, start: int, end: int, _: dict[int, str]) -> Record:
+    behind = start + 2 + message[start + 1]
+    tag = message[start + 2 : behind]
+    # RFC 8659 §4.1: flags, then a tag of at least one letter or digit, then the value.
+    if behind > end or not tag.isalnum():
+        raise WireError("a CAA record without a tag of letters and digits")
+    return Caa(message[start], tag.decode("ascii").lower(), message[behind:end])
+
+
 def _decode_soa(message: bytes, start: int, end: int, names: dict[int, str]) -> Record:
     """The primary server's name; the numbers are the business of whoever needs them."""
     primary, offset = _decode_name(message, start, names)
@@ -448,4 +468,5 @@ _DECODERS: Final[dict[int, Callable[[bytes, int, int, dict[int, str]], Record]]]
     RecordType.TXT: _decode_txt,
     RecordType.TLSA: _decode_tlsa,
     RecordType.SOA: _decode_soa,
+    RecordType.CAA: _decode_caa,
 }

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import h11
 
 from strictmail import __version__
-from strictmail.core.dnsvalues import Answer, RecordType
+from strictmail.core.dnsvalues import Answer, RecordType, Status
 from strictmail.core.sts.fetchrules import (
     POLICY_PATH,
     is_allowed_address,
@@ -52,11 +52,13 @@ from strictmail.core.sts.fetchrules import (
 from strictmail.core.sts.values import MAX_POLICY_BYTES, FetchedPolicy, FetchFailure
 from strictmail.core.tagrecord import quote
 from strictmail.core.tlsrpt.results import ResultType
+from strictmail.net.connectto import STRAIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from strictmail.core.sts.fetchrules import Network
+    from strictmail.net.connectto import ConnectMap
     from strictmail.ports import Resolver
 
 HTTPS_PORT: Final = 443
@@ -110,6 +112,8 @@ class HttpsPolicyFetcher:
         allow_networks: CIDR networks that policy hosts may live in beside the public ones.
         connect_port: 443 unless in a lab.
         user_agent: Names the software.
+        connect_map: Where connections go instead. The address that DNS gave is the one that has to
+            be allowed: the map is the operator's word.
 
     Raises:
         OSError: The roots cannot be read.
@@ -126,6 +130,7 @@ class HttpsPolicyFetcher:
         allow_networks: Iterable[str] = (),
         connect_port: int = HTTPS_PORT,
         user_agent: str = f"strictmail/{__version__}",
+        connect_map: ConnectMap = STRAIGHT,
     ) -> None:
         self.resolver = resolver
         self.timeout = timeout
@@ -135,6 +140,7 @@ class HttpsPolicyFetcher:
             ipaddress.ip_network(network, strict=False) for network in allow_networks
         )
         self.tls = policy_tls_context(ca_file)
+        self.connect_map = connect_map
         if not user_agent.isprintable() or not user_agent.isascii():
             raise ValueError("the user agent is printable ASCII")
         self._user_agent = user_agent
@@ -144,9 +150,29 @@ class HttpsPolicyFetcher:
 
         Spec: RFC 8461 §3.3.
         """
+        return await self._run(_Fetch(self, policy_host(policy_domain), self.resolver))
+
+    async def fetch_from(
+        self,
+        policy_domain: str,
+        address: str,
+        agent: str = "",
+        on_session: Callable[[ssl.SSLSocket], None] | None = None,
+    ) -> FetchedPolicy | FetchFailure:
+        """The same fetch with one address of the policy host, for those who compare them.
+
+        Args:
+            policy_domain: Whose policy.
+            address: IPv4 or IPv6; it has to be an allowed one, as always.
+            agent: User agent to claim, printable ASCII; "" for the usual one.
+            on_session: Called with the session once its handshake is done and verified.
+        """
+        host = policy_host(policy_domain)
+        return await self._run(_Fetch(self, host, _OneAddress(address), agent, on_session))
+
+    async def _run(self, job: _Fetch) -> FetchedPolicy | FetchFailure:
         # RFC 8461 §3.2, §3.3: one host, one path, HTTPS; no other scheme or name is tried
         # (STS-FET-01, STS-FET-03, STS-FET-04).
-        job = _Fetch(self, policy_host(policy_domain))
         try:
             # RFC 8461 §3.3: one limit over DNS, connect, TLS and body (STS-FET-22, SEC-16).
             async with asyncio.timeout(self.timeout):
@@ -154,12 +180,13 @@ class HttpsPolicyFetcher:
         except TimeoutError:
             return _fetch_error("timeout", f"not done within {self.timeout:g} s: {job.stage}")
 
-    def request(self, host: str) -> bytes:
+    def request(self, host: str, agent: str = "") -> bytes:
         """The octets of the request: the same for every host but for its name."""
         # RFC 8461 §3.2: GET (STS-FET-02). No conditional request, cookie or credential
         # (STS-FET-18, STS-FET-47); no content coding (STS-FET-25).
         return (
-            f"GET {POLICY_PATH} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {self._user_agent}\r\n"
+            f"GET {POLICY_PATH} HTTP/1.1\r\nHost: {host}\r\n"
+            f"User-Agent: {agent or self._user_agent}\r\n"
             "Accept: text/plain\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
         ).encode("ascii")
 
@@ -201,6 +228,9 @@ class _Fetch:
 
     owner: HttpsPolicyFetcher
     host: str
+    resolver: Resolver
+    agent: str = ""
+    on_session: Callable[[ssl.SSLSocket], None] | None = None
     stage: str = ""
     failures: list[FetchFailure] = field(default_factory=list)
     tried: int = 0
@@ -210,7 +240,7 @@ class _Fetch:
         self.stage = "looking up its addresses"
         # RFC 8461 §3.3: both families; one that fails does not fail the fetch (STS-FET-48).
         lookups = [
-            asyncio.ensure_future(self.owner.resolver.lookup(self.host, rdtype))
+            asyncio.ensure_future(self.resolver.lookup(self.host, rdtype))
             for rdtype in (RecordType.AAAA, RecordType.A)
         ]
         try:
@@ -228,7 +258,11 @@ class _Fetch:
         addresses = self._select(answers)
         while addresses:
             self.stage = "connecting"
-            race = _Race(self.owner.connect_port)
+            race = ConnectionRace(
+                lambda address: self.owner.connect_map.target(
+                    self.host, address, self.owner.connect_port
+                )
+            )
             address, sock = await race.run(addresses)
             self.failures += race.failures
             if sock is None:
@@ -259,13 +293,15 @@ class _Fetch:
 
     async def _talk(self, address: str, sock: socket.socket) -> _Result | None:
         """TLS and HTTP with one address; None (and a failure noted) to try the next."""
-        connection = _Connection(self.owner.tls, sock, self.host)
+        connection = TlsConnection(self.owner.tls, sock, self.host)
         self.stage = f"TLS handshake with {address}"
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await connection.handshake()
+                session = await connection.handshake()
+            if self.on_session is not None:
+                self.on_session(session)
             self.stage = f"waiting for the response of {address}"
-            await connection.send(self.owner.request(self.host))
+            await connection.send(self.owner.request(self.host, self.agent))
             return await self._read(address, connection)
         except TimeoutError:
             reason = f"{address}: no TLS handshake within {HANDSHAKE_SECONDS:g} s"
@@ -282,7 +318,7 @@ class _Fetch:
             connection.close()
         return None
 
-    async def _read(self, address: str, connection: _Connection) -> _Result:
+    async def _read(self, address: str, connection: TlsConnection) -> _Result:
         """Read a response; from its first octet on, this address has the word."""
         response = PolicyResponse(self.owner.max_body_bytes)
         received = await connection.receive()
@@ -297,6 +333,20 @@ class _Fetch:
             # RFC 9112 §8: cut off, by whomever (STS-FET-26).
             return _truncated()
         return response.end()
+
+
+@dataclass(frozen=True, slots=True)
+class _OneAddress:
+    """A resolver that knows one address; implements `ports.Resolver`."""
+
+    address: str
+    validates: bool = False
+
+    async def lookup(self, name: str, rdtype: RecordType) -> Answer:
+        family = RecordType.AAAA if ":" in self.address else RecordType.A
+        if rdtype is not family:
+            return Answer(name, rdtype, Status.NODATA, canonical_name=name)
+        return Answer(name, rdtype, Status.OK, records=(self.address,), canonical_name=name)
 
 
 async def _end(tasks: Iterable[asyncio.Future[Answer]]) -> None:
@@ -326,16 +376,19 @@ def _truncated() -> FetchFailure:
     return _fetch_error("truncated", "the connection ended inside the response")
 
 
-class _Race:
+class ConnectionRace:
     """TCP connections to several addresses, each with a head start before the next (RFC 8305 §5).
+
+    Args:
+        target: Where to connect for an address: address and port.
 
     Attributes:
         failed: Addresses that could not be connected to.
         failures: Why, for each of them.
     """
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, target: Callable[[str], tuple[str, int]]) -> None:
+        self._target = target
         self._loop = asyncio.get_running_loop()
         self._left: list[str] = []
         self._open: dict[socket.socket, str] = {}
@@ -373,14 +426,15 @@ class _Race:
             self._winner.set_result(("", None))
 
     def _start(self, address: str) -> bool:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        target = self._target(address)
+        family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
             self._note(address, error.errno or 0)
             return False
         sock.setblocking(False)  # noqa: FBT003 - the socket API
-        code = sock.connect_ex((address, self._port))
+        code = sock.connect_ex(target)
         if code not in _IN_PROGRESS:
             sock.close()
             self._note(address, code)
@@ -421,7 +475,7 @@ class _Race:
         self._open.clear()
 
 
-class _Connection:
+class TlsConnection:
     """A TLS connection over a connected socket, which it closes."""
 
     def __init__(self, context: ssl.SSLContext, sock: socket.socket, host: str) -> None:
@@ -435,8 +489,8 @@ class _Connection:
         """At once: nobody is waited for."""
         self._sock.close()
 
-    async def handshake(self) -> None:
-        """Raise OSError (ssl.SSLError, ssl.SSLCertVerificationError) when it fails."""
+    async def handshake(self) -> ssl.SSLSocket:
+        """The session; raises OSError (ssl.SSLError, ssl.SSLCertVerificationError) without one."""
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # RFC 8461 §7.1: SNI and reference identity are the policy host's name, wherever its
         # addresses come from (STS-FET-05, STS-FET-04, STS-FET-11, STS-FET-12).
@@ -452,7 +506,7 @@ class _Connection:
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wish:
                 await self._wait(wish)
             else:
-                return
+                return self._tls
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""

@@ -100,6 +100,21 @@ class HttpConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckConfig:
+    """`[check]`. `ehlo_name` is empty for the machine's name, `ca_file` for the system's."""
+
+    ehlo_name: str
+    ca_file: str
+    deadline: timedelta
+    connect_timeout: timedelta
+    greeting_timeout: timedelta
+    command_timeout: timedelta
+    concurrency: int
+    operator_connections: int
+    port25_canaries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerConfig:
     """One `[[listener]]`."""
 
@@ -138,6 +153,7 @@ class Config:
     cache: CacheConfig
     decision: DecisionConfig
     http: HttpConfig
+    check: CheckConfig
     listeners: tuple[ListenerConfig, ...]
     path: str | None
     origins: Mapping[str, str]
@@ -155,6 +171,7 @@ _SECTIONS: Final[dict[str, type]] = {
     "cache": CacheConfig,
     "decision": DecisionConfig,
     "http": HttpConfig,
+    "check": CheckConfig,
 }
 
 

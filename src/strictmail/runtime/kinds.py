@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
+from strictmail.core.names import parse_domain
 from strictmail.runtime.addresses import (
     InetSocket,
     SocketAddress,
@@ -478,6 +479,35 @@ class Networks(Kind[tuple[str, ...]]):
                     hint = ""
                 raise ValueError(f"{item[:60]!r} is not ADDRESS/LENGTH{hint}") from None
         return tuple(networks)
+
+    def format(self, value: tuple[str, ...]) -> Toml:
+        """Write them."""
+        return list(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Names(Kind[tuple[str, ...]]):
+    """Host names; the values are A-labels in lower case."""
+
+    @property
+    def word(self) -> str:
+        """What the reference calls it."""
+        return "list of host names"
+
+    @property
+    def range_text(self) -> str:
+        """The form."""
+        return "host names"
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        """Read each."""
+        names = []
+        for item in _expect_list(value, "mx.example.com"):
+            try:
+                names.append(parse_domain(item))
+            except ValueError as error:
+                raise ValueError(f"{item[:60]!r} is no host name: {error}") from None
+        return tuple(names)
 
     def format(self, value: tuple[str, ...]) -> Toml:
         """Write them."""

@@ -102,6 +102,14 @@ def _seconds(low: float, high: float) -> kinds.Duration:
     return kinds.Duration(timedelta(seconds=low), timedelta(seconds=high))
 
 
+PORT25_CANARIES: Final = (
+    "gmail-smtp-in.l.google.com",
+    "outlook-com.olc.protection.outlook.com",
+    "mx01.mail.icloud.com",
+    "mta5.am0.yahoodns.net",
+)
+"""MX hosts of the largest receivers: if none of them can be connected to, it is not they."""
+
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
@@ -402,7 +410,86 @@ _HTTP: Final = Table(
     ),
 )
 
-TABLES: Final[tuple[Table, ...]] = (_TOP, _LOG, _DNS, _POLICY, _CACHE, _DECISION, _HTTP, _LISTENER)
+_CHECK: Final = Table(
+    "check",
+    "How `strictmail check` looks at other people's servers.",
+    (
+        Option(
+            "ehlo_name",
+            kinds.Text(
+                r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Za-z:.]+\])?",
+                "a host name, an address in brackets, or empty",
+                "mail.example.com",
+            ),
+            "",
+            "The name that is said to MX hosts in EHLO; empty: this machine's.",
+            "Some hosts talk only to a name that resolves to the address they see.",
+        ),
+        Option(
+            "ca_file",
+            kinds.Path(optional=True),
+            "",
+            "A PEM file with the certification authorities that MX hosts are verified against; "
+            "empty: the system's.",
+        ),
+        Option(
+            "deadline",
+            _seconds(5, 30 * _MINUTE),
+            "90s",
+            "How long the check of one domain may take; what is missing by then is unknown.",
+        ),
+        Option(
+            "connect_timeout",
+            _seconds(0.1, 5 * _MINUTE),
+            "15s",
+            "How long a TCP connection to an MX host may take.",
+        ),
+        Option(
+            "greeting_timeout",
+            _seconds(0.1, 5 * _MINUTE),
+            "45s",
+            "How long the greeting of an MX host may take.",
+            "Some hosts wait on purpose, to see who does not.",
+        ),
+        Option(
+            "command_timeout",
+            _seconds(0.1, 5 * _MINUTE),
+            "30s",
+            "How long an MX host may take for each further reply and for the TLS handshake.",
+        ),
+        Option(
+            "concurrency",
+            kinds.Integer(1, 10_000, "domains"),
+            100,
+            "How many domains of a list are checked at the same time.",
+        ),
+        Option(
+            "operator_connections",
+            kinds.Integer(1, 1000, "connections"),
+            16,
+            "How many connections are open at once to MX hosts under one registrable domain.",
+        ),
+        Option(
+            "port25_canaries",
+            kinds.Names(),
+            list(PORT25_CANARIES),
+            "MX hosts of large receivers that are connected to first, to see whether outbound "
+            "port 25 is open; an empty list: not tested.",
+        ),
+    ),
+)
+
+TABLES: Final[tuple[Table, ...]] = (
+    _TOP,
+    _LOG,
+    _DNS,
+    _POLICY,
+    _CACHE,
+    _DECISION,
+    _HTTP,
+    _CHECK,
+    _LISTENER,
+)
 """All tables; the top level first, since TOML wants its keys before any header."""
 
 DEFAULT_LISTENER: Final[dict[str, kinds.Toml]] = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from strictmail.core.errors import StoreUnavailableError
 from strictmail.store.faults import describe_fault, is_transient, translated
-from strictmail.store.schema import Migration, migrate, read_version
+from strictmail.store.schema import POLICIES, Database, Migration, migrate, read_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,8 +41,14 @@ class Connection:
     Calls from several threads take turns.
     """
 
-    def __init__(self, path: Path, open_connection: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        open_connection: Callable[[], sqlite3.Connection],
+        database: Database = POLICIES,
+    ) -> None:
         self._path = path
+        self._database = database
         self._open = open_connection
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
@@ -126,7 +132,7 @@ class Connection:
 
     def _opened(self) -> sqlite3.Connection:
         if self._closed:
-            raise StoreUnavailableError(f"policy store {self._path}: it was closed")
+            raise StoreUnavailableError(f"{self._database.what} {self._path}: it was closed")
         if self._connection is None:
             self._connection = self._open()
         return self._connection
@@ -134,7 +140,7 @@ class Connection:
     def _spoilt(self, error: sqlite3.Error) -> StoreUnavailableError:
         if not is_transient(error):
             self._drop()
-        return StoreUnavailableError(describe_fault(error, self._path))
+        return StoreUnavailableError(describe_fault(error, self._path, self._database))
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -143,7 +149,13 @@ class Connection:
                 connection.close()
 
 
-def open_writer(path: Path, migrations: Sequence[Migration], *, create: bool) -> sqlite3.Connection:
+def open_writer(
+    path: Path,
+    migrations: Sequence[Migration],
+    *,
+    create: bool,
+    database: Database = POLICIES,
+) -> sqlite3.Connection:
     """Open for writing, creating the file and migrating its schema where needed.
 
     Raises:
@@ -153,34 +165,35 @@ def open_writer(path: Path, migrations: Sequence[Migration], *, create: bool) ->
     if not path.exists():
         if not create:
             raise StoreUnavailableError(
-                f"policy store {path}: there is none; check state_directory "
+                f"{database.what} {path}: there is none; check state_directory "
                 "(the store is created when `strictmail serve` starts)"
             )
-        _create_file(path)
-    with translated(path):
-        return _configured(_connect(path, "mode=rw", WRITE_LOCK_SECONDS), path, migrations)
+        _create_file(path, database)
+    with translated(path, database):
+        opened = _connect(path, "mode=rw", WRITE_LOCK_SECONDS)
+        return _configured(opened, path, migrations, database)
 
 
-def open_reader(path: Path, known: int) -> sqlite3.Connection:
+def open_reader(path: Path, known: int, database: Database = POLICIES) -> sqlite3.Connection:
     """Open for reading; also where the directory cannot be written to.
 
     Raises:
         SchemaTooNewError: A newer strictmail wrote it.
         StoreUnavailableError: It cannot be read.
     """
-    with translated(path):
+    with translated(path, database):
         try:
-            return _checked(_connect(path, "mode=rw", READ_LOCK_SECONDS), path, known)
+            return _checked(_connect(path, "mode=rw", READ_LOCK_SECONDS), path, known, database)
         except sqlite3.OperationalError:
             # A read-only directory has no place for the shared index of the write-ahead log.
             # Without a log the file is complete by itself, and nobody can change it.
             log = path.with_name(path.name + "-wal")
             if not path.exists() or (log.exists() and log.stat().st_size > 0):
                 raise
-            return _checked(_connect(path, "immutable=1", READ_LOCK_SECONDS), path, known)
+            return _checked(_connect(path, "immutable=1", READ_LOCK_SECONDS), path, known, database)
 
 
-def _create_file(path: Path) -> None:
+def _create_file(path: Path, database: Database) -> None:
     """Make an empty file that only its owner reads; root makes it for the directory's owner."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -193,7 +206,7 @@ def _create_file(path: Path) -> None:
             os.close(handle)
     except OSError as error:
         raise StoreUnavailableError(
-            f"policy store {path}: it cannot be created ({error.strerror}); check that "
+            f"{database.what} {path}: it cannot be created ({error.strerror}); check that "
             f"{path.parent} exists, and that the user strictmail runs as may write there"
         ) from error
 
@@ -210,34 +223,36 @@ def _connect(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
 
 
 def _configured(
-    connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]
+    connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration], database: Database
 ) -> sqlite3.Connection:
     try:
         # First of all, so that the file of another program or of a newer version stays as it is.
-        read_version(connection, path, migrations[-1].version)
+        read_version(connection, path, migrations[-1].version, database)
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute(f"PRAGMA journal_size_limit = {MAX_IDLE_LOG_BYTES}").fetchall()
         connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
         connection.execute("PRAGMA synchronous = FULL")
-        migrate(connection, path, migrations)
+        migrate(connection, path, migrations, database)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _checked(connection: sqlite3.Connection, path: Path, known: int) -> sqlite3.Connection:
+def _checked(
+    connection: sqlite3.Connection, path: Path, known: int, database: Database
+) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA query_only = 1")
         connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
-        version = read_version(connection, path, known)
+        version = read_version(connection, path, known, database)
     except BaseException:
         connection.close()
         raise
     if version != known:
         connection.close()
         raise StoreUnavailableError(
-            f"policy store {path}: its schema version is {version}, {known} is needed, and it "
+            f"{database.what} {path}: its schema version is {version}, {known} is needed, and it "
             "cannot be migrated while it cannot be written to"
         )
     return connection

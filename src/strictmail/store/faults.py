@@ -8,17 +8,17 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from strictmail.core.errors import StoreUnavailableError
+from strictmail.store.schema import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from strictmail.store.schema import Database
+
 _DAMAGED: Final = (
     "the file is damaged",
-    (
-        "stop strictmail, move {path} and its -wal file away (keep them), put a copy made by "
-        "`strictmail cache backup` in its place or start without: policies are then learnt anew"
-    ),
+    ("stop strictmail, move {path} and its -wal file away (keep them), {lost}"),
 )
 
 _FAULTS: Final = {
@@ -64,16 +64,16 @@ def is_transient(error: sqlite3.Error) -> bool:
     return primary_code(error) in _TRANSIENT
 
 
-def describe_fault(error: sqlite3.Error, path: Path) -> str:
+def describe_fault(error: sqlite3.Error, path: Path, database: Database = POLICIES) -> str:
     """Say what happened to the database at `path`, and what to do."""
     happened, fix = _FAULTS.get(primary_code(error) or 0, ("it does not answer", ""))
-    message = f"policy store {path}: {happened} ({error})"
-    fix = fix.format(path=path, directory=path.parent)
+    message = f"{database.what} {path}: {happened} ({error})"
+    fix = fix.format(path=path, directory=path.parent, lost=database.lost)
     return f"{message}; {fix}" if fix else message
 
 
 @contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path, database: Database = POLICIES) -> Iterator[None]:
     """Let every error of SQLite leave as one of ours.
 
     Raises:
@@ -82,4 +82,4 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreUnavailableError(describe_fault(error, path)) from error
+        raise StoreUnavailableError(describe_fault(error, path, database)) from error

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from strictmail.cli.explain import domain_meant
+from strictmail.checker.inputs import domain_meant
 from strictmail.cli.query import ask
 from strictmail.core.errors import UnreachableError
 from strictmail.runtime.addresses import InetSocket, UnixSocket

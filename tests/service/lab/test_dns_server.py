@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import dns.asyncquery
@@ -13,13 +14,19 @@ import dns.message
 import dns.rcode
 import pytest
 
+from strictmail.core.dnsvalues import Mx, RecordType, Status
 from strictmail.lab.dnsserver import DnsFault
 from strictmail.lab.entries import Cut, CutKind, MxHost
 from strictmail.lab.net import Lab
 from strictmail.lab.zoobuild import ENCRYPTED, entry, expect
+from strictmail.net.authority import AuthorityClient
+from strictmail.net.connectto import ConnectMap
+from strictmail.net.dns import DnsResolver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from strictmail.core.check.facts import AuthorityFacts
 
 SECONDS = 30.0
 NOTHING = expect("", ENCRYPTED)
@@ -209,3 +216,42 @@ async def test_what_is_no_question_is_passed_over(lab: Lab) -> None:
     assert texts(dns.message.from_wire(await reader.readexactly(length))) == ["10 mx.p.plain.test."]
     writer.close()
     await writer.wait_closed()
+
+
+async def test_without_recursion_it_answers_as_the_authority() -> None:
+    async with Lab() as lab:
+        asker = AuthorityClient(
+            rng=random.Random(1),
+            connect_map=ConnectMap.parse([f"::127.0.0.1:{lab.dns_address[1]}"]),
+        )
+
+        async def ask(name: str, rdtype: RecordType) -> AuthorityFacts:
+            return await asker.ask("test", "ns.test", "127.0.0.2", name, rdtype)
+
+        good = await ask("good.plain.test", RecordType.MX)
+        alias = await ask("_mta-sts.txt-cname.plain.test", RecordType.TXT)
+        bogus = await ask("bogus-domain.bogus.test", RecordType.MX)
+        dead = await ask("_mta-sts.txt-servfail.plain.test", RecordType.TXT)
+    assert (good.answer.status, good.authoritative) == (Status.OK, True)
+    assert (alias.answer.records, alias.answer.is_alias) == ((), True)
+    # Nothing is validated by an authority.
+    assert (bogus.answer.status, bogus.authoritative) == (Status.OK, True)
+    assert (dead.answer.detail, dead.authoritative) == ("REFUSED", False)
+
+
+async def test_another_name_server_says_something_else() -> None:
+    async with Lab() as lab:
+        data, place = await lab.add_name_server("plain.test", "ns2.test", "127.0.0.3")
+        data.replace("good.plain.test", "MX", ["10 other.plain.test."])
+        resolver = DnsResolver([lab.dns_address], rng=random.Random(1))
+        servers = await resolver.lookup("plain.test", RecordType.NS)
+        address = await resolver.lookup("ns2.test", RecordType.A)
+        usual = await resolver.lookup("good.plain.test", RecordType.MX)
+        await resolver.close()
+        second = DnsResolver([place], rng=random.Random(1))
+        other = await second.lookup("good.plain.test", RecordType.MX)
+        await second.close()
+    assert sorted(map(str, servers.records)) == ["ns.test", "ns2.test"]
+    assert address.records == ("127.0.0.3",)
+    assert usual.records == (Mx(10, "mx.good.plain.test"),)
+    assert other.records == (Mx(10, "other.plain.test"),)

@@ -133,7 +133,7 @@ async def test_bad_certificates_fail_as_they_are_called(lab: Lab, fault: CertFau
 
 
 def test_every_certificate_fault_is_tried() -> None:
-    fine = {CertFault.GOOD, CertFault.WILDCARD, CertFault.SEVERAL_NAMES}
+    fine = {CertFault.GOOD, CertFault.WILDCARD, CertFault.SEVERAL_NAMES, CertFault.BOTH_KEYS}
     assert set(VERIFY_CODES) | fine == set(CertFault)
 
 

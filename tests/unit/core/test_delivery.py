@@ -15,7 +15,6 @@ from strictmail.core.delivery import (
     Handshake,
     HostState,
     Outcome,
-    PolicyType,
     Session,
     attempt_delivery,
     settle_policy,
@@ -23,7 +22,7 @@ from strictmail.core.delivery import (
 from strictmail.core.mxset import MxStatus
 from strictmail.core.sts.lifecycle import PolicyEntry, apply_fetched
 from strictmail.core.sts.values import FetchedPolicy, FetchFailure, Mode, StsPolicy
-from strictmail.core.tlsrpt.results import ResultType
+from strictmail.core.tlsrpt.results import PolicyType, ResultType
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MX1, MX2 = "mx1.example.com", "mx2.example.com"

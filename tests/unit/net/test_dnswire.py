@@ -12,7 +12,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from strictmail.core.dnsvalues import Mx, Record, RecordType, Tlsa
+from strictmail.core.dnsvalues import Caa, Mx, Record, RecordType, Tlsa
 from strictmail.core.errors import DomainSyntaxError
 from strictmail.net.dnswire import (
     MAX_RECORDS,
@@ -61,6 +61,9 @@ def decode(reply: dns.message.Message | bytes, rdtype: RecordType) -> Reply:
         (RecordType.TXT, [r'"\000\255\""'], [(b'\x00\xff"',)]),
         (RecordType.TLSA, [f"3 1 1 {'AB' * 32}"], [Tlsa(3, 1, 1, b"\xab" * 32)]),
         (RecordType.TLSA, ["255 255 255 00"], [Tlsa(255, 255, 255, b"\x00")]),
+        (RecordType.CAA, ['0 issue "ca.example"'], [Caa(0, "issue", b"ca.example")]),
+        (RecordType.CAA, ['128 IssueWild ";"'], [Caa(128, "issuewild", b";")]),
+        (RecordType.CAA, [r'0 x "\255"'], [Caa(0, "x", b"\xff")]),
         (RecordType.SOA, ["ns.example.com. h.example.com. 1 2 3 4 5"], ["ns.example.com"]),
     ],
 )
@@ -79,6 +82,20 @@ def test_query_is_one_that_dnspython_reads() -> None:
     assert query.question[0].to_text() == "www.example.com. IN TLSA"
     assert query.flags == dns.flags.RD | dns.flags.AD  # AD asked for, no signatures
     assert (query.edns, query.payload, query.ednsflags) == (0, 1232, 0)
+
+
+def test_query_for_an_authority_desires_no_recursion() -> None:
+    wire = encode_query(1, encode_question(NAME, RecordType.MX), recursion=False)
+    query = dns.message.from_wire(wire)
+    assert query.flags == 0
+    assert (query.edns, query.payload) == (0, 1232)
+
+
+def test_authority_is_told_by_its_flag() -> None:
+    reply = respond(RecordType.MX)
+    assert not decode(reply, RecordType.MX).authoritative
+    reply.flags |= dns.flags.AA
+    assert decode(reply, RecordType.MX).authoritative
 
 
 def test_query_with_checking_disabled_and_without_edns() -> None:
@@ -250,6 +267,10 @@ def record(rdtype: int, data: bytes, owner: bytes = b"\xc0\x0c") -> bytes:
         pytest.param(28, record(28, b"\1\2\3\4"), id="AAAA of four octets"),
         pytest.param(16, record(16, b"\5abc"), id="TXT ends inside a string"),
         pytest.param(52, record(52, b"\3\1"), id="TLSA without its numbers"),
+        pytest.param(257, record(257, b""), id="CAA without anything"),
+        pytest.param(257, record(257, b"\0\0value"), id="CAA without a tag"),
+        pytest.param(257, record(257, b"\0\x06issue"), id="CAA that ends inside its tag"),
+        pytest.param(257, record(257, b"\0\x05is-ueca"), id="CAA with a hyphen in its tag"),
         pytest.param(15, record(15, b"\0"), id="MX without preference"),
         pytest.param(15, record(15, b"\0\1"), id="MX without host"),
         pytest.param(15, record(15, b"\0\1\2mx\0x"), id="MX with more"),

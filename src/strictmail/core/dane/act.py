@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from strictmail.core.dane.tlsa import DEFAULT_USABILITY, Usability, usable_records
 from strictmail.core.dnsvalues import Status
 from strictmail.core.mxset import TlsaState
+from strictmail.core.tlsrpt.results import ResultType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +103,31 @@ def decide_host(
         return HostAction.OPPORTUNISTIC
     state = _tlsa_state(addresses, tlsa, records, usability)
     return _act(state, starttls=starttls, mandatory=mandatory)
+
+
+def refusal_type(
+    mx: DnsState, tlsa: DnsState, records: Sequence[Tlsa] = (), *, mandatory: bool = False
+) -> ResultType | None:
+    """How a host is reported that DNS alone rules out; None if it does not.
+
+    Args:
+        mx: The MX RRset.
+        tlsa: The TLSA records at the base domain.
+        records: With tlsa SECURE: the RRset.
+        mandatory: Local policy demands DANE of this destination.
+
+    Spec: RFC 8460 §4.3.2.1.
+    """
+    # RFC 8460 §4.3.2.1: no valid answer from a validating resolver (RPT-JSON-37).
+    if DnsState.ERROR in (mx, tlsa):
+        return ResultType.DNSSEC_INVALID
+    if not mandatory:
+        return None
+    # RFC 8460 §4.3.2.1: DANE is demanded here, and there are no validated records (RPT-JSON-38).
+    if mx is not DnsState.SECURE or tlsa is not DnsState.SECURE or not records:
+        return ResultType.DANE_REQUIRED
+    # RFC 8460 §4.3.2.1: validated ones, none of which can be used (RPT-JSON-36).
+    return None if usable_records(records) else ResultType.TLSA_INVALID
 
 
 def _tlsa_state(

@@ -217,7 +217,7 @@ def matches(record: Tlsa, certificate_der: bytes) -> bool:
 
     Spec: RFC 6698 §2.1.
     """
-    subject = certificate_der if record.selector == CERT else _spki_der(certificate_der)
+    subject = certificate_der if record.selector == CERT else spki_der(certificate_der)
     if subject is None:
         return False
     if record.mtype == FULL:
@@ -400,7 +400,7 @@ _FIELDS_BEFORE_SPKI: Final = 5
 """Serial number, signature algorithm, issuer, validity, subject."""
 
 
-def _spki_der(certificate_der: bytes) -> bytes | None:
+def spki_der(certificate_der: bytes) -> bytes | None:
     """Cut the SubjectPublicKeyInfo out of a certificate, byte for byte (RFC 5280 §4.1).
 
     Re-encoding a parsed key could change it, and keys of unknown kinds could not be read.

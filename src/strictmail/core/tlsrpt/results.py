@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result types of RFC 8460 §4.3, and how a policy fetch ends in one of them."""
+"""The policy types and result types of RFC 8460, and the one table from codes to them."""
 
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class PolicyType(enum.StrEnum):
+    """What a session was judged under (RFC 8460 §4.4)."""
+
+    TLSA = "tlsa"
+    STS = "sts"
+    NO_POLICY_FOUND = "no-policy-found"
 
 
 class ResultType(enum.StrEnum):
@@ -20,3 +32,29 @@ class ResultType(enum.StrEnum):
     STS_POLICY_FETCH_ERROR = "sts-policy-fetch-error"
     STS_POLICY_INVALID = "sts-policy-invalid"
     STS_WEBPKI_INVALID = "sts-webpki-invalid"
+
+
+POLICY_TYPE_CODES: Final[Mapping[int, PolicyType]] = {
+    1: PolicyType.TLSA,
+    2: PolicyType.STS,
+    9: PolicyType.NO_POLICY_FOUND,
+}
+"""The numbers of libtlsrpt's datagrams."""
+
+RESULT_CODES: Final[Mapping[int, ResultType]] = {
+    201: ResultType.STARTTLS_NOT_SUPPORTED,
+    202: ResultType.CERTIFICATE_HOST_MISMATCH,
+    203: ResultType.CERTIFICATE_NOT_TRUSTED,
+    204: ResultType.CERTIFICATE_EXPIRED,
+    205: ResultType.VALIDATION_FAILURE,
+    301: ResultType.STS_POLICY_FETCH_ERROR,
+    302: ResultType.STS_POLICY_INVALID,
+    303: ResultType.STS_WEBPKI_INVALID,
+    304: ResultType.TLSA_INVALID,
+    305: ResultType.DNSSEC_INVALID,
+    306: ResultType.DANE_REQUIRED,
+}
+"""The same; a code that is not here is a `validation-failure` with the code as its reason."""
+
+UNFINISHED_POLICY_CODE: Final = 901
+"""libtlsrpt closed a policy that the MTA had not finished: no verdict of anybody."""

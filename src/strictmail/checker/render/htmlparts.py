@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the HTML page: verdict tables, findings, good news, hosts with certificates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from strictmail.checker.render.markup import Markup, join, prose, tag
+from strictmail.checker.render.picture import (
+    FAULTS,
+    Group,
+    Row,
+    arrange_findings,
+    arrange_verdicts,
+)
+from strictmail.checker.render.plain import visible, visible_at
+from strictmail.checker.render.wording import (
+    BY,
+    PREDICTIONS,
+    SENDERS,
+    STATUS_TONES,
+    cited,
+    count,
+    outcome_tone,
+    policy_words,
+    reason,
+    tally,
+    tlsa_words,
+    validity,
+)
+from strictmail.core.check.result import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from strictmail.core.check.result import (
+        AddressResult,
+        Certificate,
+        Chain,
+        CheckResult,
+        Evidence,
+        HostResult,
+        Prediction,
+        SenderClass,
+        Verdict,
+    )
+
+MAX_MEMBERS: Final = 8
+"""Of findings that say the same of many hosts, so many are told one by one."""
+
+MAX_NAMES: Final = 4
+"""Hosts of one row of the verdict table; more of them are folded."""
+
+_STATUS_SIGNS: Final = {
+    Severity.OK: "✓",
+    Severity.INFO: "i",
+    Severity.WARNING: "!",
+    Severity.CRITICAL: "✗",
+    Severity.UNKNOWN: "?",
+}
+
+
+def status_chip(severity: Severity) -> Markup:
+    """A severity as sign and word."""
+    word = {Severity.OK: "OK", Severity.INFO: "note"}.get(severity, severity.value)
+    return _chip(STATUS_TONES[severity], _STATUS_SIGNS[severity], word)
+
+
+def _chip(tone: str, sign: str, word: str, note: str = "") -> Markup:
+    more = [tag("small", note)] if note else []
+    return tag("span", tag("span", sign, aria_hidden="true"), word, *more, class_=f"chip {tone}")
+
+
+# ---- what happens to mail -----------------------------------------------------------------------
+
+
+def tables(result: CheckResult, level: int) -> Markup:
+    """Both verdict tables with a legend; empty without verdicts."""
+    if not result.senders:
+        return Markup()
+    return tag(
+        "section",
+        tag(f"h{level}", "What happens to mail", class_="part"),
+        _sender_table(result),
+        _picture(result),
+        _legend(result),
+    )
+
+
+def _table(caption: str, heads: list[str], rows: list[Markup], class_: str | None = None) -> Markup:
+    # The roles are said once more, since a narrow page lays tables out as blocks.
+    cells = [tag("th", head, scope="col", role="columnheader") for head in heads]
+    return tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", *cells, role="row"), role="rowgroup"),
+        tag("tbody", *rows, role="rowgroup"),
+        class_=class_,
+        role="table",
+    )
+
+
+def _sender_table(result: CheckResult) -> Markup:
+    rows = []
+    for said in result.senders:
+        words, sender = PREDICTIONS[said.prediction], SENDERS[said.sender]
+        note = " ".join(part for part in (BY.get(said.by, ""), _doubt(said.certain)) if part)
+        tone = outcome_tone(result, said.prediction)
+        head = join(tag("strong", sender.long), tag("small", sender.example))
+        rows.append(
+            tag(
+                "tr",
+                tag("th", head, scope="row", role="rowheader"),
+                tag("td", _chip(tone, words.sign, words.word, note), role="cell"),
+                tag("td", prose(reason(said)), role="cell"),
+                role="row",
+            )
+        )
+    return _table("By what the sending side knows", ["Sender knows", "Mail", "Why"], rows)
+
+
+def _doubt(certain: bool) -> str:  # noqa: FBT001 - one word for one fact
+    return "" if certain else "likely"
+
+
+def _picture(result: CheckResult) -> Markup:
+    table = arrange_verdicts(result)
+    if not table.rows:
+        return Markup()
+    rows = [
+        tag(
+            "tr",
+            tag("th", *_place(row), scope="row", role="rowheader"),
+            *(_cell(s, cell) for s, cell in zip(table.senders, row.cells, strict=True)),
+            role="row",
+        )
+        for row in table.rows
+    ]
+    heads = ["MX host", *(SENDERS[sender].short for sender in table.senders)]
+    return _table("The same, host by host", heads, rows, "picture")
+
+
+def _place(row: Row) -> Iterator[Markup]:
+    names = [
+        tag("span", tag("span", "" if rank is None else f"{rank} "), name, class_="names")
+        for rank, name in row.hosts
+    ]
+    addresses = f"{count(len(row.addresses), 'address')}, all alike"
+    if len(names) == 1:
+        yield from [*names, tag("small", ", ".join(row.addresses) or "no address")]
+    elif len(names) <= MAX_NAMES:
+        yield from [*names, tag("small", addresses)]
+    else:
+        summary = tag("summary", count(len(names), "host"), tag("small", addresses))
+        yield tag("details", summary, *names)
+
+
+def _cell(sender: SenderClass, said: Verdict | None) -> Markup:
+    if said is None:
+        shown = tag("span", "-")
+    else:
+        words = PREDICTIONS[said.prediction]
+        shown = _chip(words.tone, words.sign, words.word)
+    return tag("td", shown, role="cell", data_label=SENDERS[sender].short)
+
+
+def _legend(result: CheckResult) -> Markup:
+    used: set[Prediction] = {said.prediction for said in result.senders}
+    used |= {said.prediction for said in result.verdicts}
+    entries = []
+    for prediction in PREDICTIONS:
+        if prediction in used:
+            words = PREDICTIONS[prediction]
+            chip = _chip(outcome_tone(result, prediction), words.sign, words.word)
+            entries.append(tag("li", chip, words.meaning))
+    return tag("ul", *entries, class_="legend")
+
+
+# ---- findings -----------------------------------------------------------------------------------
+
+
+def findings(result: CheckResult, level: int) -> Iterator[Markup]:
+    """A section for faults, one for what is not known, one for notes."""
+    for title, severities in (
+        ("Findings", FAULTS),
+        ("Not known", (Severity.UNKNOWN,)),
+        ("Notes", (Severity.INFO,)),
+    ):
+        groups = arrange_findings(result, *severities)
+        if groups:
+            number = tally(member.severity for group in groups for member in group.members)
+            yield tag(
+                "section",
+                tag(f"h{level}", title, tag("small", number), class_="part"),
+                *(_finding(group, level + 1) for group in groups),
+            )
+
+
+def _finding(group: Group, level: int) -> Markup:
+    finding = group.first
+    parts = [
+        tag(
+            "div",
+            status_chip(finding.severity),
+            tag(f"h{level}", prose(finding.title)),
+            tag("span", finding.id, class_="id"),
+            class_="finding-head",
+        ),
+        *_said(group),
+    ]
+    if finding.evidence:
+        parts.append(evidence(finding.evidence))
+    if finding.fix:
+        parts.append(tag("p", tag("strong", "Fix: "), prose(finding.fix), class_="fix"))
+    if finding.paste:
+        lines = [join(line) for line in finding.paste.split("\n")]
+        parts.append(_block(Markup("\n".join(lines)), "To be copied", "paste"))
+    if source := cited(finding.source, finding.requirement):
+        parts.append(tag("p", source, class_="source"))
+    return tag("article", *parts, class_="finding")
+
+
+def _said(group: Group) -> list[Markup]:
+    if len(group.sentences) == 1:
+        return [
+            tag("p", ", ".join(group.subjects), class_="subjects"),
+            tag("p", prose(group.first.sentence)),
+        ]
+    items = [
+        tag("li", tag("code", member.subject), " ", prose(member.sentence))
+        for member in group.members[:MAX_MEMBERS]
+    ]
+    if rest := group.members[MAX_MEMBERS:]:
+        names = ", ".join(dict.fromkeys(member.subject for member in rest))
+        items.append(tag("li", f"and {len(rest)} more: {names}"))
+    return [tag("ul", *items)]
+
+
+def evidence(pieces: tuple[Evidence, ...]) -> Markup:
+    """What was seen, with a caret under the place at fault."""
+    return _block(Markup("\n".join(line for p in pieces for line in _piece(p))), "Evidence")
+
+
+def _piece(piece: Evidence) -> Iterator[Markup]:
+    label = f"{visible(piece.label)}: "
+    shown, at = visible_at(piece.text, piece.caret)
+    if at is None:
+        yield join(tag("span", label, class_="label"), shown)
+        return
+    # The caret stands under the first character of what was at that place.
+    mark = tag("mark", shown[at : at + 1]) if shown[at:] else Markup()
+    yield join(tag("span", label, class_="label"), shown[:at], mark, shown[at + 1 :])
+    blanks = " " * (len(label) + at)
+    yield join(blanks, tag("span", "^", class_="caret", aria_hidden="true"))
+
+
+def _block(content: Markup, label: str, class_: str | None = None) -> Markup:
+    # It may scroll, so the keyboard has to get there.
+    return tag("pre", content, class_=class_, tabindex="0", aria_label=label)
+
+
+def good(result: CheckResult, level: int) -> Markup:
+    """What is right, folded; empty without."""
+    groups = arrange_findings(result, Severity.OK)
+    if not groups:
+        return Markup()
+    items = [
+        tag(
+            "li",
+            tag("strong", prose(group.first.title)),
+            " ",
+            tag("span", group.first.id, class_="id"),
+            tag("br"),
+            prose(group.first.sentence) if len(group.sentences) == 1 else "",
+            " ",
+            tag("span", ", ".join(group.subjects), class_="faint"),
+        )
+        for group in groups
+    ]
+    title = tag(f"h{level}", "What is good", tag("small", str(len(groups))), class_="part")
+    return tag("section", title, tag("ul", *items, class_="good-list"))
+
+
+# ---- hosts and certificates ---------------------------------------------------------------------
+
+
+def hosts(result: CheckResult, level: int) -> Markup:
+    """Everything that was seen of each host, folded; empty without hosts."""
+    if not result.hosts:
+        return Markup()
+    title = tag(f"h{level}", "Hosts and certificates", class_="part")
+    return tag(
+        "section", title, *(_host(result, host, level + 1) for host in result.hosts), class_="hosts"
+    )
+
+
+def _host(result: CheckResult, host: HostResult, level: int) -> Markup:
+    base = f" at {host.tlsa_base_domain}" if host.tlsa_base_domain else ""
+    facts = [
+        ("Policy", policy_words(on_policy=host.on_policy)),
+        ("DANE", f"{tlsa_words(host.tlsa_state)}{base}"),
+        *(("TLSA", record) for record in host.tlsa),
+    ]
+    summary = tag("summary", tag("strong", host.name), f" preference {host.preference}")
+    reasons = [said for said in result.verdicts if said.mx_host == host.name]
+    inside = tag(
+        "div",
+        _facts(facts),
+        *(_address(result, address, reasons, level) for address in host.addresses),
+        class_="inside",
+    )
+    return tag("details", summary, inside)
+
+
+def _facts(facts: list[tuple[str, str]]) -> Markup:
+    entries = [join(tag("dt", name), tag("dd", value)) for name, value in facts if value]
+    return tag("dl", *entries)
+
+
+def _address(
+    result: CheckResult, address: AddressResult, reasons: list[Verdict], level: int
+) -> Markup:
+    outcome = f"{address.outcome}, {address.unknown}" if address.unknown else address.outcome
+    facts = [
+        ("Session", f"{outcome} in {address.seconds:.1f} s"),
+        ("Says it is", address.helo),
+        ("Seen", address.detail),
+        *(
+            (SENDERS[said.sender].short, _verdict_words(said))
+            for said in reasons
+            if said.address == address.address
+        ),
+    ]
+    return join(
+        tag(f"h{level}", address.address),
+        _facts(facts),
+        *(_chain(result, chain) for chain in address.chains),
+    )
+
+
+def _verdict_words(said: Verdict) -> str:
+    source = f" ({said.source})" if said.source else ""
+    result_type = f" Reported as {said.result_type}." if said.result_type else ""
+    return f"{PREDICTIONS[said.prediction].word}: {said.sentence}{source}{result_type}"
+
+
+def _chain(result: CheckResult, chain: Chain) -> Markup:
+    facts = [
+        ("TLS", f"{chain.tls_version}, {chain.cipher}, SNI {chain.server_name}"),
+        ("Web PKI", ", ".join(chain.pkix_problems) or "valid"),
+        ("", chain.detail),
+        ("DANE", chain.dane),
+    ]
+    return join(_facts(facts), *(_certificate(result, c) for c in chain.certificates))
+
+
+def _certificate(result: CheckResult, certificate: Certificate) -> Markup:
+    facts = [
+        ("Subject", certificate.subject),
+        ("Issuer", certificate.issuer),
+        ("Names", ", ".join(certificate.dns_names)),
+        ("Valid", validity(result, certificate)),
+        ("Key", f"{certificate.key}, signed with {certificate.signature}"),
+        ("SHA-256", certificate.sha256),
+        ("Key digest", certificate.spki_sha256),
+    ]
+    return tag("div", _facts(facts), class_="certificate")

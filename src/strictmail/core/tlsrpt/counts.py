@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts of sessions: what a report is made of.
+
+A day (UTC) and a recipient domain have policies; each policy has successes, failures and details.
+For each policy, successes + failures = the sessions judged under it, always: where a bound is
+met, what is dropped is the distinction, never the number. The order of loss:
+
+1. A detail beyond MAX_DETAILS of its policy is counted without what a remote party can choose.
+2. Beyond twice that, under its result type alone.
+3. A policy beyond MAX_POLICIES of its domain is counted without its text; beyond twice that,
+   without its own domain: as one more policy of its type at the recipient domain.
+
+Merging counts of two collectors, or of two batches, is the same as counting all their sessions
+(below the bounds; at the bounds, which details keep their distinction depends on the order).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from strictmail.core.tlsrpt.results import ResultType
+from strictmail.core.tlsrpt.session import FailureDetail, ReportedPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from datetime import date
+
+    from strictmail.core.tlsrpt.session import JudgedPolicy, Session
+
+MAX_DETAILS: Final = 256
+"""Details of one policy and day that are told apart: addresses and hosts of one domain."""
+
+MAX_POLICIES: Final = 128
+"""Policies of one domain and day that are told apart: MX hosts with TLSA, versions of a policy."""
+
+
+_UNSTATED: Final = (
+    FailureDetail(ResultType.VALIDATION_FAILURE, failure_reason_code="no reason was given"),
+)
+"""RFC 8460 §4.4: a failure has a detail (RPT-JSON-09); §4.3.1: this type, if it is no other."""
+
+
+def place_detail(detail: FailureDetail, known: Collection[FailureDetail]) -> FailureDetail:
+    """The detail that one is counted as, beside those that are there already."""
+    if detail in known or len(known) < MAX_DETAILS:
+        return detail
+    bare = detail.without_free_text()
+    if bare in known or len(known) < 2 * MAX_DETAILS:
+        return bare
+    return FailureDetail(detail.result_type)
+
+
+def place_policy(
+    policy: ReportedPolicy, domain: str, known: Collection[ReportedPolicy]
+) -> ReportedPolicy:
+    """The policy that one is counted as, beside those that are there already."""
+    if policy in known or len(known) < MAX_POLICIES:
+        return policy
+    bare = ReportedPolicy(policy.policy_type, policy.policy_domain)
+    if bare in known or len(known) < 2 * MAX_POLICIES:
+        return bare
+    return ReportedPolicy(policy.policy_type, domain)
+
+
+@dataclass(slots=True)
+class PolicyCounts:
+    """Sessions judged under one policy.
+
+    Attributes:
+        successes: Sessions that satisfied it.
+        failures: Sessions that did not.
+        details: How they failed; one session may have several.
+    """
+
+    successes: int = 0
+    failures: int = 0
+    details: dict[FailureDetail, int] = field(default_factory=dict)
+
+    def add(self, judged: JudgedPolicy, times: int = 1) -> None:
+        """Count a judgement, or several alike."""
+        if judged.succeeded:
+            self.successes += times
+            return
+        self.failures += times
+        # RFC 8460 §4: equal details are one with their sum (RPT-JSON-29); within a session each
+        # kind counts once, as it is told apart here, so that none is above the total (RPT-JSON-28).
+        placed = set()
+        for detail in judged.failures or _UNSTATED:
+            key = place_detail(detail, self.details)
+            if key not in placed:
+                placed.add(key)
+                self.details[key] = self.details.get(key, 0) + times
+
+    def add_detail(self, detail: FailureDetail, times: int) -> None:
+        """Count a detail; beyond the bound, with less of it told apart.
+
+        `failures` must have its sessions already. Where two kinds of the same sessions become
+        one, nobody knows in how many both occurred: at most in all that failed (RPT-JSON-28).
+        """
+        key = place_detail(detail, self.details)
+        self.details[key] = min(self.details.get(key, 0) + times, self.failures)
+
+    def merge(self, other: PolicyCounts) -> None:
+        """Add the counts of another collector or batch."""
+        self.successes += other.successes
+        self.failures += other.failures
+        for detail, times in other.details.items():
+            self.add_detail(detail, times)
+
+
+@dataclass(slots=True)
+class DomainCounts:
+    """Sessions to one recipient domain on one day.
+
+    Attributes:
+        record: The text of its TLSRPT record, as last seen.
+        policies: Counts by policy, in the order of their first session.
+    """
+
+    record: str = ""
+    policies: dict[ReportedPolicy, PolicyCounts] = field(default_factory=dict)
+
+    def policy(self, reported: ReportedPolicy, domain: str) -> PolicyCounts:
+        """The counts of a policy, which is new if need be; beyond the bound, a blunter one."""
+        key = place_policy(reported, domain, self.policies)
+        return self.policies.setdefault(key, PolicyCounts())
+
+
+class Counts:
+    """Counts by day and domain; not shared between threads."""
+
+    def __init__(self) -> None:
+        self._days: dict[tuple[date, str], DomainCounts] = {}
+
+    def __len__(self) -> int:
+        return len(self._days)
+
+    def __iter__(self) -> Iterator[tuple[date, str, DomainCounts]]:
+        """Everything there is, in no order."""
+        for (day, domain), counts in self._days.items():
+            yield day, domain, counts
+
+    def domain(self, day: date, domain: str) -> DomainCounts:
+        """The counts of a domain and day, empty if new."""
+        return self._days.setdefault((day, domain), DomainCounts())
+
+    def add(self, day: date, session: Session, times: int = 1) -> None:
+        """Count a session, or several that were alike.
+
+        Args:
+            day: The UTC day in which it happened.
+            session: What it showed.
+            times: How often.
+        """
+        counts = self.domain(day, session.domain)
+        counts.record = session.record or counts.record
+        # RFC 8460 §4.4: once in each policy that it was judged under (RPT-JSON-23, RPT-JSON-57);
+        # a policy that a session names twice is still one judgement.
+        for policy, judged in _once(session.policies).items():
+            counts.policy(policy, session.domain).add(judged, times)
+
+    def merge(self, day: date, domain: str, other: DomainCounts) -> None:
+        """Add what another collector or batch has counted for a domain and day."""
+        counts = self.domain(day, domain)
+        counts.record = other.record or counts.record
+        for policy, theirs in other.policies.items():
+            counts.policy(policy, domain).merge(theirs)
+
+
+def _once(policies: tuple[JudgedPolicy, ...]) -> Mapping[ReportedPolicy, JudgedPolicy]:
+    """Each policy with one judgement: the last, since later attempts are further in the session."""
+    return {judged.policy: judged for judged in policies}

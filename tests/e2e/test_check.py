@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`strictmail check` predicts, real Postfix delivers: the two agree on every domain of the zoo.
+
+The check runs in a world of its own, over knot, unbound and the lab's hosts; each kind of sender
+is a Postfix in another one. A prediction that disagrees with a delivery is a defect of the check;
+what a check cannot see is declared in the zoo, with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from strictmail.lab.zoo import ZOO
+
+from .daemon import PLAIN
+from .matrix import Matrix, cases, check, open_matrix
+from .scene import open_scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from strictmail.lab.entries import Outcome, ZooEntry
+
+pytestmark = pytest.mark.e2e
+
+WORDS: Final = {"authenticated": "verified"}
+"""A prediction's word in the zoo's, where it differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of sender, played by a Postfix.
+
+    Attributes:
+        sender: As in `result.SenderClass`.
+        listener: What it asks strictmail by.
+        extra: Lines of main.cf that make it so.
+        wanted: What has to become of a message.
+    """
+
+    sender: str
+    listener: str
+    wanted: Callable[[ZooEntry], Outcome]
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+KINDS: Final = (
+    Kind("mta-sts", PLAIN, lambda e: e.expect.plain, {"smtp_dns_support_level": "enabled"}),
+    Kind(
+        "dane",
+        "postfix",
+        lambda e: e.expect.dane_only,
+        {"smtp_tls_policy_maps": "", "smtp_tls_security_level": "dane"},
+    ),
+    Kind(
+        "opportunistic",
+        "postfix",
+        lambda e: e.expect.opportunistic,
+        {"smtp_tls_policy_maps": "", "smtp_dns_support_level": "enabled"},
+    ),
+)
+"""The kind that does both is the matrix of `test_postfix`."""
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[Mapping[str, Any]]:
+    """What a check says of every zoo domain."""
+    with open_scene("check", ["bookworm"]) as scene:
+        world = scene.world
+        source = world.write("domains.txt", "".join(f"{entry.domain}\n" for entry in ZOO))
+        out = world.directory / "results.jsonl"
+        scene.daemon.run(
+            "check",
+            "--from",
+            str(source),
+            "--out",
+            str(out),
+            "--resolver",
+            "127.0.0.1",
+            "--ca-file",
+            scene.ca_file,
+            "--allow-network",
+            "127.0.0.0/8",
+            "--timeout",
+            "40s",
+            "--quiet",
+        )
+        lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+        yield {line["domain"]: line for line in lines}
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.sender)
+def sent(request: pytest.FixtureRequest) -> Iterator[tuple[Kind, Matrix]]:
+    """What a Postfix of that kind did with mail to every zoo domain."""
+    kind: Kind = request.param
+    with open_matrix("bookworm", kind.listener, kind.extra, kind.wanted) as matrix:
+        yield kind, matrix
+
+
+@pytest.mark.parametrize("entry", cases())
+def test_postfix_does_what_the_zoo_says(sent: tuple[Kind, Matrix], entry: ZooEntry) -> None:
+    check(sent[1], entry)
+
+
+@pytest.mark.parametrize("sender", ["mta-sts", "dane", "both", "opportunistic"])
+@pytest.mark.parametrize("entry", cases())
+def test_the_verdict_is_what_the_zoo_says(
+    results: Mapping[str, Any], entry: ZooEntry, sender: str
+) -> None:
+    result = results[entry.domain]
+    (verdict,) = (one for one in result["senders"] if one["sender"] == sender)
+    said = WORDS.get(verdict["prediction"], verdict["prediction"])
+    assert entry.allows_verdict(sender, said), (entry.fault, verdict, result["verdicts"])
+
+
+@pytest.mark.parametrize("entry", cases())
+def test_the_findings_are_what_the_zoo_says(results: Mapping[str, Any], entry: ZooEntry) -> None:
+    found = {finding["id"] for finding in results[entry.domain]["findings"]}
+    assert set(entry.findings) <= found, entry.fault
