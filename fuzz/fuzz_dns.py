@@ -159,7 +159,7 @@ def _wire(name: dns.name.Name) -> bytes:
     return wire
 
 
-def _value(rdata: Any) -> object:
+def _value(rdata: Any) -> object:  # noqa: PLR0911 - a return for each type
     """The value of a record of dnspython's, in a form that can be compared."""
     match RecordType(int(rdata.rdtype)):
         case RecordType.A | RecordType.AAAA:

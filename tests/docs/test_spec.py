@@ -58,6 +58,11 @@ def test_the_catalogue_is_whole() -> None:
         "sts-policy": 42,
         "sts-record": 36,
         "tlsrpt-record": 32,
+        "tlsrpt-report": 58,
+        "tlsrpt-delivery": 45,
+        "tlsrpt-receiving": 28,
+        "owner": 35,
+        "requiretls": 33,
     }
 
 

@@ -47,7 +47,7 @@ from strictmail.core.errors import RecordSyntaxError
 from strictmail.core.mxset import TlsaState
 from strictmail.core.names import is_address, parent, parse_domain
 from strictmail.core.nexthop import Nexthop, NexthopKind
-from strictmail.core.sts.fetchrules import policy_host
+from strictmail.core.sts.fetchrules import is_allowed_address, policy_host
 from strictmail.core.sts.record import record_name
 from strictmail.core.sts.values import FetchFailure
 from strictmail.core.tlsrpt.record import RuaUri, select_tlsrpt, tlsrpt_name
@@ -337,7 +337,12 @@ class _Check:
 
     async def _look_at_policy(self, host: str, answers: list[Answer]) -> None:
         addresses = [str(record) for answer in answers for record in answer.records]
-        routed = [a for a in addresses if self._owner.gate.has_route(host, a, HTTPS_PORT)]
+        # An address that is not public needs no route: no sender connects to it (STS-FET-45).
+        routed = [
+            a
+            for a in addresses
+            if not is_allowed_address(a, ()) or self._owner.gate.has_route(host, a, HTTPS_PORT)
+        ]
         for address in addresses:
             if address not in routed:
                 detail = "this machine has no route to the address"

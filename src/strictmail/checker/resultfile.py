@@ -27,12 +27,15 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 import msgspec
 
+from strictmail.checker.codec import decode, encode
 from strictmail.checker.ondisk import LineIndex
-from strictmail.core.check.result import SCHEMA_VERSION, CheckResult
+from strictmail.core.check.result import SCHEMA_VERSION
 from strictmail.core.errors import SchemaTooNewError, SyntaxFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from strictmail.core.check.result import CheckResult
 
 MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
 """A result with every bound of a check reached is smaller; a longer line is none of ours."""
@@ -48,26 +51,12 @@ class _Head(msgspec.Struct):
     domain: str
 
 
-_ENCODER: Final = msgspec.json.Encoder()
-_DECODER: Final = msgspec.json.Decoder(CheckResult)
 _HEAD_DECODER: Final = msgspec.json.Decoder(_Head)
 
 
 def encode_line(result: CheckResult) -> bytes:
     """A result as a line, with its line feed."""
-    return _ENCODER.encode(result) + b"\n"
-
-
-def decode_line(line: bytes) -> CheckResult:
-    """The result of a line.
-
-    Raises:
-        SyntaxFault: It is none.
-    """
-    try:
-        return _DECODER.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise SyntaxFault(f"not a result of `strictmail check`: {error}") from error
+    return encode(result) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +184,7 @@ class ResultFile:
     def _read(self, offset: int) -> CheckResult:
         self._file.seek(offset)
         try:
-            return decode_line(self._file.readline(MAX_RESULT_BYTES + 1))
+            return decode(self._file.readline(MAX_RESULT_BYTES + 1))
         except SyntaxFault as error:
             raise SyntaxFault(f"{self.path}: the line at octet {offset} is {error}") from error
 

@@ -97,7 +97,7 @@ class DatagramError(SyntaxFault):
             `domain`, `no-policy`.
     """
 
-    def __init__(self, message: str, *, reason_code: str, text: str = "") -> None:
+    def __init__(self, message: str, *, reason_code: str = "structure", text: str = "") -> None:
         super().__init__(message, text=text)
         self.reason_code = reason_code
 
@@ -109,7 +109,7 @@ class ReportSyntaxError(SyntaxFault):
         place: A JSON pointer.
     """
 
-    def __init__(self, message: str, *, place: str) -> None:
+    def __init__(self, message: str, *, place: str = "/") -> None:
         super().__init__(message)
         self.place = place
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HEADER: Final = re.compile(r"TLS-Required[ \t]*:(?P<value>.*)", re.IGNORECASE | re.DOTALL | re.ASCII)
+_HEADER: Final = re.compile(
+    r"TLS-Required[ \t]*:(?P<value>.*)", re.IGNORECASE | re.DOTALL | re.ASCII
+)
 _MAIL_PARAMETER: Final = "REQUIRETLS"
 
 

@@ -23,8 +23,8 @@ import uvloop
 from tests.unit.checker.results import result
 
 from strictmail.checker.bulk import run_bulk
+from strictmail.checker.codec import decode
 from strictmail.checker.pool import BulkLimits, BulkSummary, Ending
-from strictmail.checker.resultfile import decode_line
 from strictmail.core.check.result import CheckResult, Severity
 from strictmail.core.errors import StoreUnavailableError, SyntaxFault
 from strictmail.runtime.clock import ManualClock
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def domains_of(path: Path) -> list[str]:
-    return [decode_line(line).domain for line in path.read_bytes().splitlines()]
+    return [decode(line).domain for line in path.read_bytes().splitlines()]
 
 
 @dataclass

@@ -144,7 +144,7 @@ async def test_a_domain_that_does_not_exist() -> None:
     world = World()
     facts = await world.gatherer.gather("nowhere.example")
     assert facts.mx.status is MxStatus.NXDOMAIN
-    assert facts.hosts == facts.authorities == facts.policy_looks == facts.rua == ()
+    assert not (facts.hosts or facts.authorities or facts.policy_looks or facts.rua)
     assert facts.policy is None
     assert facts.unknown == ()
 
@@ -210,7 +210,7 @@ async def test_inner_addresses_are_not_visited() -> None:
 
 async def test_without_ipv6_nothing_is_tried_over_it(world: World) -> None:
     world.reach.unrouted = ("2001:",)
-    world.resolver.add(POLICY_HOST, AAAA, "2001:db8::100")
+    world.resolver.add(POLICY_HOST, AAAA, "2001:4860::100")
     world.resolver.add("ns1.example.com", AAAA, "2001:db8::53")
     facts = await world.gatherer.gather(DOMAIN)
     six = [one for one in facts.hosts[0].probes if ":" in one.target.address]
@@ -219,7 +219,7 @@ async def test_without_ipv6_nothing_is_tried_over_it(world: World) -> None:
     assert all(":" not in address for _, address, _ in world.policy_prober.looks)
     assert all(":" not in address for address, _, _ in world.authorities.questions)
     assert {subject for subject, one in facts.unknown if one.reason is UnknownReason.NO_ROUTE} == {
-        f"{POLICY_HOST}[2001:db8::100]",
+        f"{POLICY_HOST}[2001:4860::100]",
         "name server ns1.example.com[2001:db8::53]",
     }
 

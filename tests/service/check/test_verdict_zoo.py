@@ -122,8 +122,8 @@ async def test_each_kind_of_sender(facts: Mapping[str, DomainFacts], entry: ZooE
         if said == wanted.delivery in ARRIVES:
             assert one.mx_host == wanted.received_by, story
     assert_readable(headline(facts[entry.domain], senders))
-    for verdict in (*senders, *verdicts):
-        assert_readable(verdict.sentence)
+    for sentence in [one.sentence for one in senders] + [one.sentence for one in verdicts]:
+        assert_readable(sentence)
 
 
 def assert_readable(sentence: str) -> None:

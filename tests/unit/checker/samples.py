@@ -140,7 +140,7 @@ def good() -> CheckResult:
         ),
         hosts=hosts,
         senders=tuple(
-            sender(kind, what, by=by, rule=rule, sentence=sentence, mx_host=name)
+            sender(kind, what, by=by, rule=rule, sentence=f"{name}: {sentence}", mx_host=name)
             for kind, (what, by, rule, sentence) in said.items()
         ),
         verdicts=verdicts(hosts, said),
@@ -213,9 +213,9 @@ def broken() -> CheckResult:
         tlsrpt=TlsrptResult(("v=TLSRPTv1;rua=tls@broken.example",), ()),
         hosts=hosts,
         senders=(
-            sender(STS_ONLY, PKIX, mx_host=two, rule="sts-enforced", sentence="The first host's certificate is expired; mx2.broken.example is verified at one of its two addresses."),
-            sender(DANE, WAITS, mx_host="", rule="dane-mismatch", sentence="No TLSA record matches what mx1.broken.example presents, and the next host cannot be reached with certainty.", source="RFC 7672 §2.2", certain=False),
-            sender(BOTH, WAITS, mx_host="", rule="dane-mismatch", sentence="DANE fails, and what DANE refuses MTA-STS may not rescue.", source="RFC 8461 §2"),
+            sender(STS_ONLY, PKIX, mx_host=two, rule="sts-enforced", sentence="mx2.broken.example: The policy names the MX host, and its certificate is valid for that name. A host that may be tried as well, or before, could not be looked at.", certain=False),
+            sender(DANE, WAITS, mx_host="", rule="dane-mismatch", sentence="mx1.broken.example: The TLSA records do not authenticate the MX host.", source="RFC 7672 §2.2"),
+            sender(BOTH, WAITS, mx_host="", rule="dane-mismatch", sentence="mx1.broken.example: The TLSA records do not authenticate the MX host.", source="RFC 7672 §2.2"),
             sender(NEITHER, ENCRYPTED, mx_host=one, rule="opportunistic", sentence="TLS is offered and used; nothing is verified.", source="RFC 3207 §4"),
             sender(CACHED, PKIX, by="pkix", mx_host=two, rule="sts-enforced", sentence="The cached policy is the same as today's."),
         ),

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.checker.results import address, certificate, chain, finding, host, result
 
+from strictmail.checker.codec import decode
 from strictmail.checker.journal import SYNC_RESULTS, SYNC_SECONDS, Journal, open_journal
-from strictmail.checker.resultfile import ResultFile, decode_line, encode_line
+from strictmail.checker.resultfile import ResultFile, encode_line
 from strictmail.core.check.result import SCHEMA_VERSION
 from strictmail.core.errors import SchemaTooNewError, StoreError, StoreUnavailableError, SyntaxFault
 
@@ -44,7 +45,7 @@ def write(path: Path, data: bytes) -> Path:
 def test_a_line_holds_the_whole_result() -> None:
     for line in LINES:
         assert line.count(b"\n") == 1
-        assert encode_line(decode_line(line)) == line
+        assert encode_line(decode(line)) == line
 
 
 def test_a_new_file_is_made_and_filled(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_torn_anywhere_it_goes_on_to_the_same_results(
     path = write(tmp_path_factory.mktemp("torn") / "out", WHOLE[:cut])
     opened, domains = reopen(path)
     with opened:
-        opened.append([line for line in LINES if decode_line(line).domain not in domains])
+        opened.append([line for line in LINES if decode(line).domain not in domains])
     assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(LINES)
     assert opened.earlier + opened.appended == len(LINES)
 

@@ -67,7 +67,7 @@ def render(
     # Imported where they are needed: a bulk run that writes JSON needs none of the others.
     match Format(form):
         case Format.JSON:
-            from strictmail.checker.schema import encode
+            from strictmail.checker.codec import encode
 
             return "".join(f"{encode(result).decode('ascii')}\n" for result in results)
         case Format.NAGIOS:

@@ -11,6 +11,7 @@ from strictmail.checker.render.picture import (
     Group,
     Row,
     arrange_findings,
+    arrange_senders,
     arrange_verdicts,
 )
 from strictmail.checker.render.plain import visible, visible_at
@@ -21,9 +22,9 @@ from strictmail.checker.render.wording import (
     STATUS_TONES,
     cited,
     count,
+    is_likely,
     outcome_tone,
     policy_words,
-    reason,
     tally,
     tlsa_words,
     validity,
@@ -101,10 +102,17 @@ def _table(caption: str, heads: list[str], rows: list[Markup], class_: str | Non
 
 
 def _sender_table(result: CheckResult) -> Markup:
-    rows = []
-    for said in result.senders:
+    fates, rows = arrange_senders(result), []
+    for fate in fates.rows:
+        said = fate.verdict
         words, sender = PREDICTIONS[said.prediction], SENDERS[said.sender]
-        note = " ".join(part for part in (BY.get(said.by, ""), _doubt(said.certain)) if part)
+        doubt = "likely" if is_likely(said) else ""
+        note = " ".join(part for part in (BY.get(said.by, ""), doubt) if part)
+        why = (
+            prose(fate.reason)
+            if fate.alike is None
+            else tag("span", f"as {SENDERS[fate.alike].long}", class_="faint")
+        )
         tone = outcome_tone(result, said.prediction)
         head = join(tag("strong", sender.long), tag("small", sender.example))
         rows.append(
@@ -112,15 +120,12 @@ def _sender_table(result: CheckResult) -> Markup:
                 "tr",
                 tag("th", head, scope="row", role="rowheader"),
                 tag("td", _chip(tone, words.sign, words.word, note), role="cell"),
-                tag("td", prose(reason(said)), role="cell"),
+                tag("td", why, role="cell"),
                 role="row",
             )
         )
-    return _table("By what the sending side knows", ["Sender knows", "Mail", "Why"], rows)
-
-
-def _doubt(certain: bool) -> str:  # noqa: FBT001 - one word for one fact
-    return "" if certain else "likely"
+    caption = join("By what the sending side knows", f"; at {fates.host}" if fates.host else "")
+    return _table(caption, ["Sender knows", "Mail", "Why"], rows)
 
 
 def _picture(result: CheckResult) -> Markup:
@@ -180,52 +185,66 @@ def _legend(result: CheckResult) -> Markup:
 
 
 def findings(result: CheckResult, level: int) -> Iterator[Markup]:
-    """A section for faults, one for what is not known, one for notes."""
-    for title, severities in (
-        ("Findings", FAULTS),
-        ("Not known", (Severity.UNKNOWN,)),
-        ("Notes", (Severity.INFO,)),
+    """A section for faults, one for what is not known, one for notes, which are folded."""
+    for title, severities, make in (
+        ("Findings", FAULTS, _finding),
+        ("Not known", (Severity.UNKNOWN,), _finding),
+        ("Notes", (Severity.INFO,), _note),
     ):
         groups = arrange_findings(result, *severities)
         if groups:
-            number = tally(member.severity for group in groups for member in group.members)
+            members = [member.severity for group in groups for member in group.members]
+            number = tally(members) if severities == FAULTS else str(len(members))
             yield tag(
                 "section",
                 tag(f"h{level}", title, tag("small", number), class_="part"),
-                *(_finding(group, level + 1) for group in groups),
+                *(make(result, group, level + 1) for group in groups),
             )
 
 
-def _finding(group: Group, level: int) -> Markup:
+def _finding(result: CheckResult, group: Group, level: int) -> Markup:
+    head = tag(
+        "div",
+        status_chip(group.first.severity),
+        tag(f"h{level}", prose(group.first.title)),
+        tag("span", group.first.id, class_="id"),
+        class_="finding-head",
+    )
+    return tag("article", head, *_told(result, group), class_="finding")
+
+
+def _note(result: CheckResult, group: Group, _level: int) -> Markup:
+    summary = tag(
+        "summary",
+        tag("strong", prose(group.first.title)),
+        " ",
+        tag("span", group.first.id, class_="id"),
+    )
+    return tag("details", summary, *_told(result, group), class_="remark")
+
+
+def _told(result: CheckResult, group: Group) -> Iterator[Markup]:
+    """What was found, what it rests on, where that stands, and what to do."""
     finding = group.first
-    parts = [
-        tag(
-            "div",
-            status_chip(finding.severity),
-            tag(f"h{level}", prose(finding.title)),
-            tag("span", finding.id, class_="id"),
-            class_="finding-head",
-        ),
-        *_said(group),
-    ]
+    yield from _said(result, group)
     if finding.evidence:
-        parts.append(evidence(finding.evidence))
+        yield evidence(finding.evidence)
+    if source := cited(finding.source, finding.requirement):
+        yield tag("p", source, class_="source")
     if finding.fix:
-        parts.append(tag("p", tag("strong", "Fix: "), prose(finding.fix), class_="fix"))
+        yield tag("p", tag("strong", "Fix: "), prose(finding.fix), class_="fix")
     if finding.paste:
         lines = [join(line) for line in finding.paste.split("\n")]
-        parts.append(_block(Markup("\n".join(lines)), "To be copied", "paste"))
-    if source := cited(finding.source, finding.requirement):
-        parts.append(tag("p", source, class_="source"))
-    return tag("article", *parts, class_="finding")
+        yield tag("p", "Put in place:", class_="paste-label")
+        yield _block(Markup("\n".join(lines)), "To be copied", "paste")
 
 
-def _said(group: Group) -> list[Markup]:
+def _said(result: CheckResult, group: Group) -> list[Markup]:
     if len(group.sentences) == 1:
-        return [
-            tag("p", ", ".join(group.subjects), class_="subjects"),
-            tag("p", prose(group.first.sentence)),
-        ]
+        sentence = tag("p", prose(group.first.sentence))
+        if group.obvious(result.domain):
+            return [sentence]
+        return [tag("p", ", ".join(group.subjects), class_="subjects"), sentence]
     items = [
         tag("li", tag("code", member.subject), " ", prose(member.sentence))
         for member in group.members[:MAX_MEMBERS]
@@ -298,7 +317,7 @@ def _host(result: CheckResult, host: HostResult, level: int) -> Markup:
     base = f" at {host.tlsa_base_domain}" if host.tlsa_base_domain else ""
     facts = [
         ("Policy", policy_words(on_policy=host.on_policy)),
-        ("DANE", f"{tlsa_words(host.tlsa_state)}{base}"),
+        ("DANE", f"{tlsa_words(result, host.tlsa_state)}{base}"),
         *(("TLSA", record) for record in host.tlsa),
     ]
     summary = tag("summary", tag("strong", host.name), f" preference {host.preference}")

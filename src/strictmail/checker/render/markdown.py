@@ -16,6 +16,7 @@ from strictmail.checker.render.picture import (
     Group,
     Row,
     arrange_findings,
+    arrange_senders,
     arrange_verdicts,
     hosts_by_rank,
 )
@@ -25,9 +26,9 @@ from strictmail.checker.render.wording import (
     SENDERS,
     cited,
     instant,
+    is_likely,
     prediction_word,
     published,
-    reason,
     tally,
 )
 from strictmail.core.check.result import Severity
@@ -50,7 +51,7 @@ def markdown(results: Sequence[CheckResult], *, details: bool = False) -> str:
 
     Args:
         results: A part for each, in this order.
-        details: Also every finding of a group, and every good one with its evidence.
+        details: Also every finding of a group by itself, and notes with evidence and remedy.
     """
     return "\n".join(line for result in results for line in _result(result, details=details))
 
@@ -124,26 +125,35 @@ def _result(result: CheckResult, *, details: bool) -> Iterator[str]:
     for title, severities in (
         ("Findings", FAULTS),
         ("Not known", (Severity.UNKNOWN,)),
-        ("Notes", (Severity.INFO,)),
+        ("Notes", (Severity.INFO,) if details else ()),
     ):
         groups = arrange_findings(result, *severities, apart=details)
         if groups:
             members = [member.severity for group in groups for member in group.members]
-            yield from [f"## {title} ({tally(members)})", ""]
+            number = tally(members) if severities == FAULTS else str(len(members))
+            yield from [f"## {title} ({number})", ""]
         for group in groups:
             yield from _finding(group)
-    yield from _good(result, details=details)
+    if not details:
+        yield from _listed("Notes", arrange_findings(result, Severity.INFO))
+    yield from _listed("Good", arrange_findings(result, Severity.OK, apart=details))
 
 
 def _senders(result: CheckResult) -> Iterator[str]:
     if not result.senders:
         return
-    yield from ["## What happens to mail", "", "| Sender knows | Mail | Why |", "|---|---|---|"]
-    for said in result.senders:
+    fates = arrange_senders(result)
+    yield from ["## What happens to mail", ""]
+    if fates.host:
+        yield from [f"At {code(fates.host)}:", ""]
+    yield from ["| Sender knows | Mail | Why |", "|---|---|---|"]
+    for fate in fates.rows:
+        said = fate.verdict
         words, name = PREDICTIONS[said.prediction], SENDERS[said.sender]
         outcome = prediction_word(said.prediction, said.by)
-        doubt = "" if said.certain else ", likely"
-        yield f"| {name.long} | {words.sign} {outcome}{doubt} | {_cell(prose(reason(said)))} |"
+        doubt = ", likely" if is_likely(said) else ""
+        why = prose(fate.reason) if fate.alike is None else f"as {SENDERS[fate.alike].long}"
+        yield f"| {name.long} | {words.sign} {outcome}{doubt} | {_cell(why)} |"
     yield ""
 
 
@@ -189,13 +199,14 @@ def _finding(group: Group) -> Iterator[str]:
     if group.first.evidence:
         yield from fenced(list(_evidence(group.first)))
         yield ""
+    if reference := cited(finding.source, finding.requirement):
+        yield from [f"*{plain(reference)}*", ""]
     if finding.fix:
         yield from [f"**Fix:** {prose(finding.fix)}", ""]
     if finding.paste:
+        yield from ["**Put in place:**", ""]
         yield from fenced(visible_lines(finding.paste))
         yield ""
-    if reference := cited(finding.source, finding.requirement):
-        yield from [f"*{plain(reference)}*", ""]
 
 
 def _evidence(finding: Finding) -> Iterator[str]:
@@ -207,12 +218,13 @@ def _evidence(finding: Finding) -> Iterator[str]:
             yield " " * (len(label) + place) + "^"
 
 
-def _good(result: CheckResult, *, details: bool) -> Iterator[str]:
-    groups = arrange_findings(result, Severity.OK, apart=details)
+def _listed(title: str, groups: tuple[Group, ...]) -> Iterator[str]:
+    """Findings that need no action, a line each."""
     if not groups:
         return
-    yield from ["## Good", ""]
+    yield from [f"## {title}", ""]
     for group in groups:
-        subjects = ", ".join(map(code, group.subjects))
-        yield f"- {plain(group.first.id)} {prose(group.first.title)}: {subjects}"
+        alone = len(group.members) == 1
+        said = prose(group.first.sentence) if alone else ", ".join(map(code, group.subjects))
+        yield f"- {plain(group.first.id)} {prose(group.first.title)}: {said}"
     yield ""

@@ -128,7 +128,7 @@ class Page:
         lines = textwrap.wrap(
             shown, max(columns, MIN_LAST), subsequent_indent=" " * hang, break_on_hyphens=False
         )
-        return [line.replace(_GLUE, " ") for line in lines] or [""]
+        return [line.replace(_GLUE, " ").rstrip() for line in lines] or [""]
 
     def one_line(self, text: str, *, indent: int = 0, style: str = "") -> None:
         """Text that is cut rather than broken."""
@@ -153,7 +153,7 @@ class Page:
             whole: Break long text instead of cutting it.
         """
         shown, place = visible_at(text, caret, ascii_only=self.ascii_only)
-        name = self.show(label)
+        name = self.show(label).rstrip()
         beside = indent + len(name) + 2
         if beside + min(len(shown), self.width // 2) > self.width:
             self._lines.append(" " * indent + self.ink(name, "faint"))
@@ -178,7 +178,6 @@ class Page:
 
         A blank before a record in a zone file means "the name above", so there is none.
         """
-        self.gap()
         for line in visible_lines(text, ascii_only=self.ascii_only):
             self._lines.append(self.ink(line.rstrip(), "paste"))
         self.gap()

@@ -16,7 +16,13 @@ from strictmail.core.check.result import Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from strictmail.core.check.result import CheckResult, Finding, SenderClass, Verdict
+    from strictmail.core.check.result import (
+        CheckResult,
+        Finding,
+        SenderClass,
+        SenderVerdict,
+        Verdict,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +139,58 @@ class Group:
         """What they are about, each once."""
         return tuple(dict.fromkeys(member.subject for member in self.members))
 
+    def obvious(self, domain: str) -> bool:
+        """Whether a reader knows what they are about without being told: all of it, or named."""
+        said = self.first.sentence
+        return self.subjects == (domain,) or all(f"`{name}`" in said for name in self.subjects)
+
     @property
     def sentences(self) -> tuple[str, ...]:
         """What they say, each once."""
         return tuple(dict.fromkeys(member.sentence for member in self.members))
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of mail from one kind of sender.
+
+    Attributes:
+        verdict: As judged.
+        reason: Sentence and section; without the host's name where `Fates.host` has it.
+        alike: The first kind of sender that has the same reason; None for that one itself.
+    """
+
+    verdict: SenderVerdict
+    reason: str
+    alike: SenderClass | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What becomes of mail from all of them.
+
+    Attributes:
+        host: The MX host that all of the reasons begin with, and so need not; "" without one.
+        rows: In the order of the result.
+    """
+
+    host: str
+    rows: tuple[Fate, ...]
+
+
+def arrange_senders(result: CheckResult) -> Fates:
+    """What becomes of mail, so that nothing is said twice."""
+    names = (host.name for host in result.hosts)
+    said = [verdict.sentence for verdict in result.senders]
+    host = next((n for n in names if said and all(s.startswith(f"{n}: ") for s in said)), "")
+    first: dict[str, SenderClass] = {}
+    rows = []
+    for verdict in result.senders:
+        sentence = verdict.sentence[len(host) + 2 :] if host else verdict.sentence
+        reason = f"{sentence} ({verdict.source})" if verdict.source else sentence
+        alike = first.setdefault(reason, verdict.sender)
+        rows.append(Fate(verdict, reason, None if alike is verdict.sender else alike))
+    return Fates(host, tuple(rows))
 
 
 FAULTS: Final = (Severity.CRITICAL, Severity.WARNING)

@@ -114,6 +114,12 @@ dd{margin:0;overflow-wrap:anywhere}
 .finding ul{margin:.4rem 0;padding-left:1.2rem}
 .finding li{overflow-wrap:anywhere}
 .fix{margin-top:.6rem}
+.paste-label{font-weight:600;margin:.6rem 0 -.3rem}
+.remark{border-top:1px solid var(--line);padding:.55rem 0}
+.part+.remark{border-top:0;padding-top:0}
+.remark:last-child{padding-bottom:0}
+.remark>summary{font-weight:400}
+.remark>summary strong{font-weight:600}
 .source{font-size:.84rem;color:var(--faint)}
 .good-list{list-style:none;margin:.8rem 0 0;padding:0}
 .good-list li{padding:.45rem 0;border-top:1px solid var(--line);overflow-wrap:anywhere}

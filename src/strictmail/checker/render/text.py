@@ -16,6 +16,7 @@ from strictmail.checker.render.picture import (
     Row,
     Table,
     arrange_findings,
+    arrange_senders,
     arrange_verdicts,
     hosts_by_rank,
 )
@@ -26,11 +27,11 @@ from strictmail.checker.render.wording import (
     cited,
     count,
     instant,
+    is_likely,
     outcome_tone,
     policy_words,
     prediction_word,
     published,
-    reason,
     tally,
     tlsa_words,
     validity,
@@ -89,10 +90,12 @@ def text(
     page.heading("What the domain has")
     for name, words in published(result):
         page.beside([(name, _LABEL_COLUMNS, "faint")], words, indent=2)
-    _findings(page, "Findings", arrange_findings(result, *FAULTS, apart=details), details=details)
-    for title, severity in (("Not known", Severity.UNKNOWN), ("Notes", Severity.INFO)):
-        groups = arrange_findings(result, severity, apart=details)
-        _findings(page, title, groups, details=details)
+    _findings(page, result, "Findings", *FAULTS, details=details)
+    _findings(page, result, "Not known", Severity.UNKNOWN, details=details)
+    if details:
+        _findings(page, result, "Notes", Severity.INFO, details=True)
+    else:
+        _listed(page, "Notes", arrange_findings(result, Severity.INFO))
     _good(page, result, details=details)
     if details:
         for host in result.hosts:
@@ -117,27 +120,26 @@ def _head(page: Page, result: CheckResult) -> None:
 def _senders(page: Page, result: CheckResult) -> None:
     if not result.senders:
         return
-    page.heading("What happens to mail, by kind of sender")
+    fates = arrange_senders(result)
+    page.heading("What happens to mail, by kind of sender", fates.host and f"at {fates.host}")
     names = _NAME_COLUMNS + _WORD_COLUMNS + 4
     beside = page.width - names >= _MIN_REASON
-    for number, verdict in enumerate(result.senders):
+    for fate in fates.rows:
+        verdict = fate.verdict
         tone = outcome_tone(result, verdict.prediction)
         word = prediction_word(verdict.prediction, verdict.by)
         cells = [
             (PREDICTIONS[verdict.prediction].sign, 2, tone),
             (SENDERS[verdict.sender].long, _NAME_COLUMNS, ""),
-            (word if verdict.certain else f"{word}, likely", _WORD_COLUMNS, tone),
+            (f"{word}, likely" if is_likely(verdict) else word, _WORD_COLUMNS, tone),
         ]
-        why = reason(verdict)
-        # The same reason for the neighbour is said once: beside the first, or below the last.
-        others = result.senders[:number][-1:] if beside else result.senders[number + 1 :][:1]
-        if why in map(reason, others):
-            page.row(cells, indent=2)
+        if fate.alike is not None:
+            page.beside(cells, f"as {SENDERS[fate.alike].long}", indent=2, style="faint")
         elif beside:
-            page.beside(cells, why, indent=2)
+            page.beside(cells, fate.reason, indent=2)
         else:
             page.row(cells, indent=2)
-            page.put(why, indent=6)
+            page.put(fate.reason, indent=6)
 
 
 # ---- host by host -------------------------------------------------------------------------------
@@ -159,13 +161,18 @@ def _hosts(page: Page, result: CheckResult, *, details: bool) -> None:
         label, below = _label(row)
         if beside and len(page.show(label)) < label_width:
             page.row([(label, label_width, ""), *cells], indent=2)
+            _below(page, below)
         else:
             page.put(label, indent=2)
+            _below(page, below)
             page.row([("", label_width, ""), *cells], indent=2)
-        for line in below:
-            page.put(line, indent=5, hang=2, style="faint")
         if details:
             _reasons(page, table, row)
+
+
+def _below(page: Page, lines: list[str]) -> None:
+    for line in lines:
+        page.put(line, indent=5, hang=2, style="faint")
 
 
 def _cell(verdict: Verdict | None) -> tuple[str, int, str]:
@@ -201,17 +208,25 @@ def _reasons(page: Page, table: Table, row: Row) -> None:
 # ---- findings -----------------------------------------------------------------------------------
 
 
-def _findings(page: Page, title: str, groups: tuple[Group, ...], *, details: bool) -> None:
+def _findings(
+    page: Page, result: CheckResult, title: str, *severities: Severity, details: bool
+) -> None:
+    groups = arrange_findings(result, *severities, apart=details)
     if not groups:
         return
-    page.heading(title, tally(member.severity for group in groups for member in group.members))
+    page.heading(title, _number(groups))
     for number, group in enumerate(groups):
         if number:
             page.gap()
-        _finding(page, group, details=details)
+        _finding(page, result, group, details=details)
 
 
-def _finding(page: Page, group: Group, *, details: bool) -> None:
+def _number(groups: tuple[Group, ...]) -> str:
+    severities = [member.severity for group in groups for member in group.members]
+    return tally(severities) if severities[0] in FAULTS else str(len(severities))
+
+
+def _finding(page: Page, result: CheckResult, group: Group, *, details: bool) -> None:
     finding = group.first
     page.beside(
         [
@@ -222,21 +237,23 @@ def _finding(page: Page, group: Group, *, details: bool) -> None:
         indent=2,
         style="strong",
     )
-    _said(page, group)
+    _said(page, result, group)
     members = group.members if details else group.members[:1]
     for member in members:
         _evidence(page, member, details=details)
-    if finding.fix:
-        page.beside([("Fix:", 5, "strong")], finding.fix, indent=4)
     if reference := cited(finding.source, finding.requirement):
         page.put(reference, indent=4, style="faint")
+    if finding.fix:
+        page.beside([("Fix:", 5, "strong")], finding.fix, indent=4)
     if finding.paste:
+        page.put("Put in place:", indent=4, style="strong")
         page.paste(finding.paste)
 
 
-def _said(page: Page, group: Group) -> None:
+def _said(page: Page, result: CheckResult, group: Group) -> None:
     if len(group.members) == 1 or len(group.sentences) == 1:
-        page.put(", ".join(group.subjects), indent=4, hang=2, style="faint")
+        if not group.obvious(result.domain):
+            page.put(", ".join(group.subjects), indent=4, hang=2, style="faint")
         page.put(group.first.sentence, indent=4)
         return
     for member in group.members[:MAX_MEMBERS]:
@@ -261,17 +278,33 @@ def _good(page: Page, result: CheckResult, *, details: bool) -> None:
     groups = arrange_findings(result, Severity.OK, apart=details)
     if not groups:
         return
-    page.heading("Good")
+    if not details:
+        _listed(page, "Good", groups)
+        return
+    page.heading("Good", _number(groups))
     for group in groups:
         finding = group.first
-        many = f" ({len(group.members)} times)" if len(group.members) > 1 else ""
-        said = finding.sentence if len(group.members) == 1 else ", ".join(group.subjects)
-        line = f"{finding.id:<8} {finding.title}{many}: {said}"
-        if not details:
-            page.one_line(line, indent=2)
-            continue
-        page.put(f"{line} [{finding.subject}]", indent=2, hang=9)
+        page.put(f"{_line(group)} [{finding.subject}]", indent=2, hang=9)
         _evidence(page, finding, details=True)
+
+
+def _listed(page: Page, title: str, groups: tuple[Group, ...]) -> None:
+    """Findings that need no action, a line each."""
+    if not groups:
+        return
+    page.heading(title, _number(groups))
+    for group in groups:
+        if len(group.members) == 1:
+            page.put(_line(group), indent=2, hang=9)
+        else:
+            page.one_line(_line(group), indent=2)
+
+
+def _line(group: Group) -> str:
+    finding = group.first
+    many = f" ({len(group.members)} times)" if len(group.members) > 1 else ""
+    said = finding.sentence if len(group.members) == 1 else ", ".join(group.subjects)
+    return f"{finding.id:<8} {finding.title}{many}: {said}"
 
 
 # ---- details of hosts ---------------------------------------------------------------------------
@@ -284,7 +317,9 @@ def _host(page: Page, result: CheckResult, host: HostResult) -> None:
         [("policy", _LABEL_COLUMNS, "faint")], policy_words(on_policy=host.on_policy), indent=2
     )
     page.beside(
-        [("DANE", _LABEL_COLUMNS, "faint")], f"{tlsa_words(host.tlsa_state)}{base}", indent=2
+        [("DANE", _LABEL_COLUMNS, "faint")],
+        f"{tlsa_words(result, host.tlsa_state)}{base}",
+        indent=2,
     )
     for record in host.tlsa:
         page.beside([("TLSA", _LABEL_COLUMNS, "faint")], record, indent=2)

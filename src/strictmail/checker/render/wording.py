@@ -98,13 +98,21 @@ STATUS_TONES: Final = {
 
 _TLSA: Final = {
     "not-asked": "not looked at",
-    "not-applicable": "addresses not signed: does not apply",
+    "not-applicable": "does not apply: addresses not signed",
     "none": "no TLSA records",
     "usable": "usable TLSA records",
     "unusable": "TLSA records, none usable",
     "error": "TLSA lookup failed",
     "no-address": "no address",
 }
+_NO_TLSA_BEHIND: Final = {
+    # RFC 7672 §2.2.1: behind an insecure MX RRset, DANE has no say (DANE-23).
+    "insecure": "MX records not signed",
+    "indeterminate": "not known whether the MX records are signed",
+    "bogus": "the signatures of the MX records are broken",
+}
+"""Why nobody asks for TLSA records, by the state of the MX set."""
+
 _MX: Final = {
     "found": "",
     "implicit": "no MX record: the domain itself takes its mail",
@@ -128,15 +136,15 @@ def outcome_tone(result: CheckResult, prediction: Prediction) -> str:
     return PREDICTIONS[prediction].tone
 
 
-def reason(verdict: SenderVerdict) -> str:
-    """Why something becomes of mail: sentence, section, and a doubt where there is one."""
-    source = f" ({verdict.source})" if verdict.source else ""
-    doubt = "" if verdict.certain else " Not certain: a host could not be looked at."
-    return f"{verdict.sentence}{source}{doubt}"
+def is_likely(verdict: SenderVerdict) -> bool:
+    """Whether an outcome is known, though not for certain: of `unknown` that goes without saying."""
+    return not verdict.certain and verdict.prediction is not Prediction.UNKNOWN
 
 
-def tlsa_words(state: str) -> str:
+def tlsa_words(result: CheckResult, state: str) -> str:
     """What DANE says of a host."""
+    if state == "not-asked" and result.dnssec in _NO_TLSA_BEHIND:
+        return f"does not apply: {_NO_TLSA_BEHIND[result.dnssec]}"
     return _TLSA.get(state, state)
 
 
@@ -163,7 +171,7 @@ def sts_words(result: CheckResult) -> str:
     if sts.policy_id:
         parts.append(f"id {sts.policy_id}")
     if sts.mx_patterns:
-        parts.append(f"mx {', '.join(sts.mx_patterns)}")
+        return f"{', '.join(parts)}; mx: {', '.join(sts.mx_patterns)}"
     return ", ".join(parts)
 
 
@@ -173,9 +181,9 @@ def dane_words(result: CheckResult) -> str:
     if not states:
         return "no hosts"
     if len(set(states)) == 1:
-        return tlsa_words(states[0])
-    return ", ".join(
-        f"{states.count(state)} of {len(states)}: {tlsa_words(state)}"
+        return tlsa_words(result, states[0])
+    return "; ".join(
+        f"{tlsa_words(result, state)} ({states.count(state)} of {len(states)} hosts)"
         for state in dict.fromkeys(states)
     )
 

@@ -197,7 +197,10 @@ def _judge(
         policy_type, policy.policy_domain, policy.policy_string, policy.mx_host, domain=domain
     )
     if policy.f == 0:
-        if reported.policy_type is PolicyType.STS and policy_mode(reported.policy_strings) != "enforce":
+        if (
+            reported.policy_type is PolicyType.STS
+            and policy_mode(reported.policy_strings) != "enforce"
+        ):
             # RFC 8460 §4.2.1: a success is a session that satisfied the policy, which nobody
             # looked at here (RPT-JSON-24). Spec-silent: without a mode, nobody knows if one did.
             unverified.append(reported)

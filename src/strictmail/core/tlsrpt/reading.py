@@ -20,9 +20,9 @@ from typing import Any, Final, NoReturn
 from strictmail.core.errors import ReportSyntaxError
 from strictmail.core.names import is_address
 from strictmail.core.tagrecord import quote
-from strictmail.core.tlsrpt.reportjson import MAX_INTEGER, is_addr_spec
+from strictmail.core.tlsrpt.reportjson import MAX_INTEGER
 from strictmail.core.tlsrpt.results import PolicyType, ResultType
-from strictmail.core.tlsrpt.session import clean_address
+from strictmail.core.tlsrpt.session import clean_address, is_addr_spec
 
 MAX_POLICIES: Final = 10_000
 """Policies of one report; a large receiver's has as many as it has MX hosts."""

@@ -8,7 +8,6 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
-
 from tests.unit.checker.samples import SAMPLES
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.unit.checker.samples import SAMPLES
 
 from strictmail.checker.render import render
-from tests.unit.checker.samples import SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,6 @@ def test_samples_are_results_without_faults() -> None:
 
 
 def isinstance_of_result(result: CheckResult) -> bool:
-    from strictmail.checker.schema import decode, encode
+    from strictmail.checker.codec import decode, encode
 
     return decode(encode(result)) == result

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from tests.unit.checker.render.hostile import NASTY, hostile_results, poison
+from tests.unit.checker.samples import SAMPLES
 
+from strictmail.checker.codec import decode, encode
 from strictmail.checker.render import Format, render
 from strictmail.checker.render.exits import CODES
 from strictmail.checker.render.htmlpage import CONTENT_SECURITY_POLICY
 from strictmail.checker.render.nagios import nagios
 from strictmail.checker.render.text import text
-from strictmail.checker.schema import decode, encode
-from tests.unit.checker.render.hostile import NASTY, hostile_results, poison
-from tests.unit.checker.samples import SAMPLES
 
 if TYPE_CHECKING:
     from strictmail.core.check.result import CheckResult
