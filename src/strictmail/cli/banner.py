@@ -11,44 +11,32 @@ from typing import TYPE_CHECKING
 from strictmail.runtime.options import Dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
+    from strictmail.cli.roles.role import Banner
     from strictmail.runtime.config import Config, ListenerConfig
 
 
-def banner_lines(
-    config: Config, listening: Mapping[str, str], *, validates: bool, is_stored: bool = True
-) -> Iterator[str]:
-    """Say what listens where, what to put into the MTA, and how to ask.
+def banner_lines(banners: Sequence[Banner], http: str) -> Iterator[str]:
+    """Say what is where, what to put into the MTA, and how to ask.
 
     Args:
-        config: As in force.
-        listening: Listener name -> where it really listens; `http` for the HTTP listener.
-        validates: Whether DANE is available.
-        is_stored: Whether what is learnt outlives the process.
+        banners: Of the roles.
+        http: Where the HTTP listener really is; empty if it is off.
     """
     yield "strictmail is ready."
     yield ""
-    for listener in config.listeners:
-        observing = ", only observing" if listener.observe else ""
-        yield f"  {listener.name}: {listening[listener.name]} ({listener.dialect}{observing})"
-    if config.http.listen is not None:
-        yield f"  http: {listening['http']} (/v1/decision/DOMAIN, /metrics, /readyz)"
-    if is_stored:
-        yield f"  policies: {config.policies_path}"
-    else:
-        yield (
-            f"  policies: in memory only, since {config.state_directory} cannot be written: "
-            "give --state-directory"
-        )
-    state = "available" if validates else "off: the resolver does not validate (strictmail doctor)"
-    yield f"  DANE: {state}"
-    for listener in config.listeners:
-        yield ""
-        yield from mta_lines(listener, listening[listener.name])
-    yield ""
-    yield "Ask it a question:"
-    yield f"  {ask_command(config)}"
+    for banner in banners:
+        yield from (f"  {line}" for line in banner.places)
+    if http:
+        paths = [path for banner in banners for path in banner.paths]
+        yield f"  http: {http} ({', '.join((*paths, '/metrics', '/readyz'))})"
+    for banner in banners:
+        yield from (f"  {line}" for line in banner.state)
+    for banner in banners:
+        yield from banner.advice
+    for banner in banners:
+        yield from banner.question
 
 
 def mta_lines(listener: ListenerConfig, where: str) -> Iterator[str]:

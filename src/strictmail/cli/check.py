@@ -304,7 +304,7 @@ def _run_list(config: Config, domains: tuple[str, ...], options: dict[str, Any])
         raise click.UsageError(f"A list of domains needs both --from and --out: add {missing}.")
     if domains:
         raise click.UsageError("Either domains or --from LIST, not both.")
-    from strictmail.cli.composition import new_event_loop
+    from strictmail.runtime.eventloop import new_event_loop
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_check_list(config, source, out, options))

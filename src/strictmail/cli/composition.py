@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,17 +21,6 @@ from strictmail.store.policies import SqlitePolicyStore
 if TYPE_CHECKING:
     from strictmail.resolver.engine import EngineStore
     from strictmail.runtime.config import Config
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A loop of uvloop's where it is installed, else asyncio's own."""
-    if sys.platform == "linux":
-        try:
-            import uvloop
-        except ImportError:
-            return asyncio.new_event_loop()
-        return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
 
 
 def build_resolver(config: Config) -> DnsResolver:

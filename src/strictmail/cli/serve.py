@@ -1,58 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`strictmail serve`: the daemon.
+"""`strictmail serve`: the daemon, and the roles in it (`strictmail.cli.roles`).
 
-Order of life: configuration, sockets (passed by systemd, handed over, or opened), engine, ready;
-then lookups; on SIGTERM drain, write down, end. A socket is taken over or bound before the cache
-is opened, and accepted from only after, so that early clients wait instead of being refused.
+Order of life: configuration, sockets (passed by systemd, handed over, or opened), roles, HTTP,
+ready; on SIGTERM drain, write down, end. A socket is taken over or bound before its role starts,
+and read from only after, so that early clients wait instead of being refused.
+
+Several daemons may share a state directory as long as no two run the same role; each has a
+hand-over socket of its own (`strictmail.runtime.handover`), and needs an HTTP address of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import os
 import socket
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from strictmail.cli.configured import configured
 from strictmail.cli.exitcodes import ExitCode
+from strictmail.cli.roles import ROLES, build_roles
 from strictmail.core.errors import ConfigError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
-    from strictmail.cli.composition import EngineParts
-    from strictmail.core.errors import FrameError
-    from strictmail.resolver.http import ResolverHttp
-    from strictmail.resolver.role import Bridge, EngineThread
-    from strictmail.resolver.socketmap import Listener
     from strictmail.runtime.addresses import SocketAddress
-    from strictmail.runtime.config import Config, ListenerConfig
+    from strictmail.runtime.config import Config
     from strictmail.runtime.handover import HandoverServer, Taken
     from strictmail.runtime.logs import EventLog
-
-T = TypeVar("T")
-
-LINGER_SECONDS: Final = 0.5
-"""How long answered clients have to go by themselves when the daemon stops."""
+    from strictmail.runtime.operations import OperationsHttp
+    from strictmail.runtime.sockets import WantedSocket
 
 HOUSEKEEPING_SECONDS: Final = 0.5
-DRAIN_MARGIN_SECONDS: Final = 2.0
-"""What a client may take, beyond the longest answer, to notice that it is time to go."""
-
-ENGINE_CLOSE_SECONDS: Final = 10.0
-"""What the engine may take to write down what was learnt, before the process ends without."""
-
-ENGINE_SILENCE_SECONDS: Final = 30.0
-"""An engine whose loop has not turned for so long is stuck: the watchdog is told no more."""
 
 HTTP_SOCKET: Final = "http"
-"""The name of the HTTP listener's socket in a hand-over."""
+"""How the name of the HTTP listener's socket begins in a hand-over."""
+
+HTTP_MODE: Final = 0o660
+"""The rights of the HTTP listener's unix socket."""
 
 
 @click.command("serve")
@@ -62,26 +53,61 @@ HTTP_SOCKET: Final = "http"
     is_flag=True,
     help="Take the sockets of the running daemon and replace it; no lookup is lost.",
 )
+@click.option(
+    "--http",
+    metavar="ADDRESS:PORT",
+    help="Where the HTTP server listens, whatever the file says; '' switches it off.",
+)
 @click.option("--quiet", is_flag=True, help="Do not print how to use what listens.")
 @configured
-def command(config: Config, roles: tuple[str, ...], takeover: bool, quiet: bool) -> int:
-    """Answer MTAs: run the daemon until SIGTERM.
+def command(
+    config: Config, roles: tuple[str, ...], takeover: bool, http: str | None, quiet: bool
+) -> int:
+    """Run the daemon until SIGTERM: answer MTAs.
 
-    ROLE names what to run instead of the roles of the configuration; there is `resolver`.
-    SIGHUP reads the configuration again. Several listeners, each with its dialect, stand in the
-    configuration: see strictmail.toml(5).
+    ROLE names what to run instead of the roles of the configuration: `resolver` answers MTAs. A
+    daemon that runs beside another one needs its own --http. SIGHUP reads the configuration again. Several listeners, each with its dialect, stand
+    in the configuration: see strictmail.toml(5).
     """
-    unknown = [role for role in roles if role != "resolver"]
+    unknown = [role for role in roles if role not in ROLES]
     if unknown:
-        raise click.UsageError(f"There is no role {unknown[0][:40]!r}; there is: resolver.")
-    from strictmail.cli.composition import new_event_loop
+        known = ", ".join(ROLES)
+        raise click.UsageError(f"There is no role {unknown[0][:40]!r}; there is: {known}.")
+    from strictmail.runtime.eventloop import new_event_loop
     from strictmail.runtime.logs import start_logging
 
+    adapt = _adapter(roles, http)
+    config = adapt(config)
     events = start_logging(config.log.level, config.log.format)
-    daemon = Daemon(config, events, takeover=takeover, banner=not quiet and _wants_banner())
+    daemon = Daemon(
+        config, events, adapt=adapt, takeover=takeover, banner=not quiet and _wants_banner()
+    )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_live(daemon, events))
     return ExitCode.OK
+
+
+def _adapter(roles: tuple[str, ...], http: str | None) -> Callable[[Config], Config]:
+    """What the command line says instead of the file, for the first configuration and reloads."""
+    from strictmail.runtime.config import HttpConfig
+    from strictmail.runtime.kinds import OptionalSocket
+
+    changes: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    if roles:
+        changes["roles"] = roles
+        origins["roles"] = "command line"
+    if http is not None:
+        try:
+            changes["http"] = HttpConfig(OptionalSocket().parse(http))
+        except ValueError as error:
+            raise click.UsageError(f"--http: {error}") from None
+        origins["http.listen"] = "--http"
+
+    def adapt(config: Config) -> Config:
+        return dataclasses.replace(config, **changes, origins={**config.origins, **origins})  # type: ignore[arg-type]
+
+    return adapt
 
 
 async def _live(daemon: Daemon, events: EventLog) -> None:
@@ -92,7 +118,7 @@ async def _live(daemon: Daemon, events: EventLog) -> None:
         daemon,
         notifier=notify.Notifier.from_environ(),
         events=events,
-        drain_seconds=daemon.config.decision.answer_deadline.total_seconds() + DRAIN_MARGIN_SECONDS,
+        drain_seconds=daemon.drain_seconds,
         watchdog_seconds=notify.watchdog_seconds(),
     )
     daemon.request_stop = lifecycle.request_stop
@@ -110,57 +136,91 @@ class Daemon:
     Args:
         config: As loaded; a reload loads it again from `config.path`.
         events: The log.
-        takeover: Replace a daemon that runs on the same state directory.
+        adapt: Puts into a configuration that was loaded again what the command line said.
+        takeover: Replace a daemon that runs these roles on the same state directory.
         banner: Print what listens where and how to use it, once ready.
     """
 
-    def __init__(self, config: Config, events: EventLog, *, takeover: bool, banner: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        events: EventLog,
+        *,
+        adapt: Callable[[Config], Config],
+        takeover: bool,
+        banner: bool,
+    ) -> None:
         from strictmail.runtime.clock import SystemClock
 
         self.config = config
         self.events = events
         self.clock = SystemClock()
         self.request_stop: Callable[[str], None] = lambda _reason: None
+        self.roles = build_roles(config.roles, self)
+        self._adapt = adapt
         self._takeover = takeover
         self._banner = banner
-        self._taken_by_successor = False
         self._is_draining = False
+        self._is_replaced = False
         self._sockets: dict[str, socket.socket] = {}
         self._own_paths: dict[str, Path] = {}
         self._passed: dict[str, list[socket.socket]] = {}
-        self._servers: dict[str, asyncio.Server] = {}
-        self._listeners: dict[str, tuple[ListenerConfig, Listener]] = {}
-        self._retired: list[Listener] = []
-        self._http: ResolverHttp | None = None
+        self._http: OperationsHttp | None = None
         self._handover: HandoverServer | None = None
         self._housekeeping: asyncio.Task[None] | None = None
-        self._engine_beat = 0.0
-        self._thread: EngineThread | None = None
-        self._parts: EngineParts | None = None
-        self._bridge: Bridge | None = None
+
+    # ---- what roles are lent (`strictmail.cli.roles.role.Host`) ---------------------------
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether a successor has the sockets already."""
+        return self._is_replaced
+
+    def opened(self, key: str) -> socket.socket:
+        """A socket that a role wanted."""
+        return self._sockets[key]
+
+    def is_own(self, key: str) -> bool:
+        """Whether a socket ends with the daemon."""
+        return key in self._own_paths and not self._is_replaced
+
+    def place(self, address: SocketAddress, key: str) -> str:
+        """Where a socket really is: with the port that was chosen for port 0."""
+        from strictmail.runtime.addresses import InetSocket
+
+        if isinstance(address, InetSocket):
+            host, port = self._sockets[key].getsockname()[:2]
+            return str(InetSocket(host, port))
+        return str(address)
 
     # ---- life ---------------------------------------------------------------------------
 
+    @property
+    def drain_seconds(self) -> float:
+        """How long `drain` may take."""
+        return max(role.drain_seconds(self.config) for role in self.roles)
+
     async def start(self) -> str:
-        """Take or open the sockets, open the cache, listen."""
+        """Take or open the sockets, start the roles, serve HTTP."""
         from strictmail.runtime import notify
 
-        taken = self._take_over()
+        predecessors = self._take_over()
         self.events.emit("started", config=self.config.path or "defaults")
         try:
             self._passed = notify.passed_sockets()
-            if taken is not None:
+            for taken in predecessors:
                 self._sockets.update(taken.sockets)
             self._open_sockets(self.config)
-            await self._start_engine()
-            await self._listen(self.config)
+            for role in self.roles:
+                await role.start(self.config)
+            await self._listen_http(self.config)
         except BaseException:
-            if taken is not None:
+            for taken in predecessors:
                 taken.close()
             raise
         self._close_unclaimed()
         self._start_handover()
-        if taken is not None:
+        for taken in predecessors:
             taken.ready()
             # From now on nobody else removes what the predecessor made.
             self._own_paths.update(unix_paths(taken.sockets))
@@ -176,12 +236,21 @@ class Daemon:
         from strictmail.runtime.config import load_config
         from strictmail.runtime.logs import start_logging
 
-        config = load_config(self.config.path, state_directory=self.config.state_directory)
+        config = self._adapt(
+            load_config(self.config.path, state_directory=self.config.state_directory)
+        )
+        if set(config.roles) != set(self.config.roles):
+            raise ConfigError("roles: they change with a restart, or with `serve --takeover`")
+        done = []
         try:
             self._open_sockets(config)
-            await self._on_engine(self._engine_parts.replace_adapters(config))
-            await self._listen(config)
+            for role in self.roles:
+                await role.apply(config)
+                done.append(role)
+            await self._listen_http(config)
         except BaseException as error:
+            for role in done:
+                await role.apply(self.config)
             # What was opened for the new configuration must not take clients whom nobody answers.
             self._close_unused(self.config)
             if isinstance(error, OSError):
@@ -190,92 +259,105 @@ class Daemon:
         start_logging(config.log.level, config.log.format)
         self.config = config
         self._close_unused(config)
-        self._tell_validation()
         self.events.emit("reloaded", config=config.path or "defaults")
         return self._status()
 
     async def drain(self) -> None:
-        """Accept nothing new, answer what was asked, let every client see EOF."""
+        """Take nothing new, finish what was taken."""
         self._is_draining = True
         if self._handover is not None:
-            await self._handover.stop(unlink=not self._taken_by_successor)
-        for server in self._servers.values():
-            server.close()
+            await self._handover.stop()
+        for role in self.roles:
+            role.stop_accepting()
         # At once: whoever comes now belongs to a successor, or is refused rather than left waiting.
         self._close_sockets()
-        listeners = [listener for _, listener in self._listeners.values()]
-        for listener in listeners:
-            listener.drain()
-        await asyncio.gather(*(listener.answered.wait() for listener in listeners))
-        # An idle client notices the EOF when it asks next; by then this process may be gone: the
-        # EOF has long arrived, and it is what the client reads.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                await asyncio.gather(*(listener.empty.wait() for listener in listeners))
+        await asyncio.gather(*(role.drain() for role in self.roles))
 
     async def stop(self) -> None:
-        """Close everything; write down what was learnt."""
+        """Close everything; write down what has to outlive the process."""
         self._is_draining = True
         if self._housekeeping is not None:
             self._housekeeping.cancel()
         if self._handover is not None:
-            await self._handover.stop(unlink=not self._taken_by_successor)
-        for server in self._servers.values():
-            server.close()
+            await self._handover.stop()
+        for role in self.roles:
+            role.stop_accepting()
         if self._http is not None:
             await self._http.close()
-        for _, listener in self._listeners.values():
-            for connection in list(listener.connections):
-                connection.close()
         self._close_sockets()
-        if self._thread is not None and self._thread.is_alive():
-            if self._parts is not None:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(ENGINE_CLOSE_SECONDS):
-                        await self._on_engine(self._parts.close())
-            self._thread.stop()
+        await asyncio.gather(*(role.stop() for role in self.roles))
 
     def is_alive(self) -> bool:
-        """Whether the engine's loop has turned lately; the serving loop is the one that asks."""
-        return self.clock.monotonic() - self._engine_beat < ENGINE_SILENCE_SECONDS
+        """Whether all roles are; the serving loop is the one that asks."""
+        return all(role.is_alive() for role in self.roles)
 
     def _status(self) -> str:
-        state = "DANE available" if self._engine_parts.resolver.validates else "DANE off"
-        return f"{len(self._listeners)} listener(s), {state}"
+        return "; ".join(role.status() for role in self.roles)
 
-    @property
-    def _engine_parts(self) -> EngineParts:
-        assert self._parts is not None
-        return self._parts
+    @staticmethod
+    def _tune() -> None:
+        """Keep the garbage collector away from what lives for ever."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
 
-    def _take_over(self) -> Taken | None:
+    async def _keep_house(self) -> None:
+        """Twice a second: each role has its turn; one that is beyond help ends the daemon."""
+        tick = 0
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            tick += 1
+            for role in self.roles:
+                try:
+                    role.tick(tick)
+                    fault = role.fault()
+                except Exception as error:  # noqa: BLE001 - the other turns must go on
+                    self.events.emit("internal-error", where="housekeeping", error=repr(error))
+                    continue
+                if fault and not self._is_draining:
+                    self.request_stop(fault)
+
+    # ---- predecessors and successors -----------------------------------------------------
+
+    def _take_over(self) -> list[Taken]:
+        """Ask those who run our roles for their sockets; or see that there are none.
+
+        Raises:
+            UnreachableError: There are, and they are not to be replaced, or not by this one.
+        """
         from strictmail.runtime import handover
 
-        path = Path(self.config.state_directory) / handover.SOCKET_NAME
-        if self._takeover:
-            return handover.take_over(path)
-        if handover.is_running(path):
-            raise UnreachableError(
-                f"another strictmail serves from {self.config.state_directory}; "
-                "stop it, or replace it with `strictmail serve --takeover`"
-            )
-        return None
-
-    def _close_unclaimed(self) -> None:
-        """Refuse clients on sockets that systemd passed and no listener takes."""
-        for name, left in self._passed.items():
-            for listening in left:
-                self.events.emit(
-                    "listener-error", socket=f"systemd:{name}", error="no listener is configured"
+        directory = Path(self.config.state_directory)
+        running = handover.find_running(directory, self.config.roles, ROLES)
+        for roles, _ in running:
+            names = ", ".join(sorted(roles))
+            if not self._takeover:
+                raise UnreachableError(
+                    f"another strictmail serves from {directory} ({names}); "
+                    "stop it, or replace it with `strictmail serve --takeover`"
                 )
-                listening.close()
-        self._passed = {}
+            if not roles <= set(self.config.roles):
+                raise UnreachableError(
+                    f"the strictmail that serves from {directory} runs more than is to be taken "
+                    f"over ({names}): name all of its roles, or stop it"
+                )
+        predecessors: list[Taken] = []
+        try:
+            for _, path in running:
+                taken = handover.take_over(path)
+                if taken is not None:
+                    predecessors.append(taken)
+        except UnreachableError:
+            for taken in predecessors:
+                taken.close()
+            raise
+        return predecessors
 
     def _start_handover(self) -> None:
-        from strictmail.runtime.handover import SOCKET_NAME, HandoverServer
+        from strictmail.runtime.handover import HandoverServer, socket_name
 
         server = HandoverServer(
-            Path(self.config.state_directory) / SOCKET_NAME,
+            Path(self.config.state_directory) / socket_name(self.config.roles),
             lambda: self._sockets,
             self._successor_is_ready,
         )
@@ -287,240 +369,112 @@ class Daemon:
         self._handover = server
 
     def _successor_is_ready(self) -> None:
-        self._taken_by_successor = True
+        self._is_replaced = True
         self.request_stop("a successor is ready")
 
-    @staticmethod
-    def _tune() -> None:
-        """Keep the collector away from what lives for ever; bound what a lookup waits for."""
-        from strictmail.resolver.role import SWITCH_SECONDS
+    # ---- sockets ------------------------------------------------------------------------
 
-        sys.setswitchinterval(SWITCH_SECONDS)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
+    def _wanted(self, config: Config) -> list[WantedSocket]:
+        """What is configured, under the names used in a hand-over."""
+        from strictmail.runtime.sockets import WantedSocket
 
-    async def _keep_house(self) -> None:
-        """Twice a second: replies whose time is over go, idle clients go, the engine is felt."""
-        tick = 0
-        while True:
-            await asyncio.sleep(HOUSEKEEPING_SECONDS)
-            tick += 1
-            try:
-                self._keep_house_once(tick)
-            except Exception as error:  # noqa: BLE001 - replies must go on to end in time
-                self.events.emit("internal-error", where="housekeeping", error=repr(error))
-
-    def _keep_house_once(self, tick: int) -> None:
-        assert self._bridge is not None
-        assert self._thread is not None
-        self._bridge.expire()
-        if not self._thread.is_alive():
-            self.request_stop("the engine's thread has ended")
-            return
-        self._thread.loop.call_soon_threadsafe(self._engine_is_alive)
-        self._retired = [listener for listener in self._retired if listener.connections]
-        for listener in (*self._retired, *(listener for _, listener in self._listeners.values())):
-            if tick % max(1, int(listener.idle_timeout / 2 / HOUSEKEEPING_SECONDS)) == 0:
-                listener.sweep()
-
-    def _engine_is_alive(self) -> None:
-        self._engine_beat = self.clock.monotonic()
-
-    def _close_sockets(self) -> None:
-        for name in list(self._sockets):
-            self._close_socket(name)
-
-    def _close_socket(self, name: str) -> None:
-        """Close one, and remove its path: not a successor's, and not systemd's."""
-        self._sockets.pop(name).close()
-        path = self._own_paths.pop(name, None)
-        if path is not None and not self._taken_by_successor:
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-    # ---- engine -------------------------------------------------------------------------
-
-    async def _start_engine(self) -> None:
-        from strictmail.cli.composition import new_event_loop, open_engine
-        from strictmail.resolver.role import Bridge, EngineThread
-
-        self._thread = EngineThread(new_event_loop)
-        self._thread.start()
-        self._parts = await self._on_engine(open_engine(self.config, self.events))
-        self._engine_beat = self.clock.monotonic()
-        self._bridge = Bridge(
-            self._parts.engine,
-            engine_loop=self._thread.loop,
-            serving_loop=asyncio.get_running_loop(),
-            clock=self.clock,
-            events=self.events,
-        )
-        self._tell_validation()
-
-    def _tell_validation(self) -> None:
-        wants = any(listener.dane for listener in self.config.listeners)
-        if wants and not self._engine_parts.resolver.validates:
-            self.events.emit("resolver-not-validating")
-
-    async def _on_engine(self, work: Coroutine[Any, Any, T]) -> T:
-        assert self._thread is not None
-        return await asyncio.wrap_future(self._thread.submit(work))
-
-    # ---- listeners ----------------------------------------------------------------------
+        wanted = [one for role in self.roles for one in role.wanted_sockets(config)]
+        if config.http.listen is not None:
+            address = config.http.listen
+            wanted.append(WantedSocket(http_key(address), address, HTTP_MODE))
+        return wanted
 
     def _open_sockets(self, config: Config) -> None:
-        """Open what is configured and not open yet, under the names used in a hand-over."""
-        from strictmail.runtime.sockets import open_socket
+        """Open what is configured and not open yet."""
+        from strictmail.runtime.sockets import open_wanted
 
-        wanted: list[tuple[str, Any, int]] = [
-            (str(listener.socket), listener.socket, listener.mode) for listener in config.listeners
-        ]
-        if config.http.listen is not None:
-            wanted.append((f"{HTTP_SOCKET} {config.http.listen}", config.http.listen, 0o660))
-        for name, address, mode in wanted:
-            if name in self._sockets:
+        for wanted in self._wanted(config):
+            if wanted.key in self._sockets:
                 continue
             held = sum(map(len, self._passed.values()))
             try:
-                opened = open_socket(address, mode=mode, passed=self._passed)
+                opened = open_wanted(wanted, self._passed)
             except ConfigError as error:
-                self.events.emit("listener-error", socket=str(address), error=str(error))
+                self.events.emit("listener-error", socket=str(wanted.address), error=str(error))
+                if wanted.key.startswith(HTTP_SOCKET):
+                    hint = "a daemon beside another one needs an address of its own: --http"
+                    raise ConfigError(f"{error}; {hint}") from None
                 raise
-            self._sockets[name] = opened
+            self._sockets[wanted.key] = opened
             if held == sum(map(len, self._passed.values())):
-                self._own_paths.update(unix_paths({name: opened}))
+                self._own_paths.update(unix_paths({wanted.key: opened}))
 
-    async def _listen(self, config: Config) -> None:
-        """Start the listeners that are new or changed; then stop those that are gone."""
-        running = [wanted for wanted, _ in self._listeners.values()]
-        started: list[tuple[ListenerConfig, Listener, asyncio.Server]] = []
-        try:
-            for wanted in config.listeners:
-                if wanted not in running:
-                    new = await self._start_listener(wanted, config)
-                    started.append((wanted, *new))
-            await self._listen_http(config)
-        except BaseException:
-            for _, listener, server in started:
-                server.close()
-                self._retire(listener)
-            raise
-        for name in list(self._listeners):
-            if self._listeners[name][0] not in config.listeners:
-                self._servers.pop(name).close()
-                self._retire(self._listeners.pop(name)[1])
-        for wanted, listener, server in started:
-            self._servers[wanted.name] = server
-            self._listeners[wanted.name] = (wanted, listener)
-            self.events.emit(
-                "listener-open",
-                listener=wanted.name,
-                socket=describe(wanted.socket, self._sockets[str(wanted.socket)]),
-                dialect=str(wanted.dialect),
-                observe=wanted.observe,
-            )
-        assert self._bridge is not None
-        self._bridge.listeners = [listener for _, listener in self._listeners.values()]
+    def _close_unclaimed(self) -> None:
+        """Refuse clients on sockets that systemd passed and nothing is configured for."""
+        for name, left in self._passed.items():
+            for passed in left:
+                self.events.emit(
+                    "listener-error", socket=f"systemd:{name}", error="no listener is configured"
+                )
+                passed.close()
+        self._passed = {}
 
-    async def _start_listener(
-        self, wanted: ListenerConfig, config: Config
-    ) -> tuple[Listener, asyncio.Server]:
-        from strictmail.resolver.socketmap import Listener
+    def _close_unused(self, config: Config) -> None:
+        used = {wanted.key for wanted in self._wanted(config)}
+        for key in set(self._sockets) - used:
+            self._close_socket(key)
 
-        assert self._bridge is not None
-        listener = Listener(
-            wanted.name,
-            dialect=str(wanted.dialect),
-            profile=wanted.profile,
-            asker=self._bridge,
-            observe=wanted.observe,
-            capacity=config.cache.hot_entries,
-            max_connections=wanted.max_connections,
-            idle_timeout=wanted.idle_timeout.total_seconds(),
-            on_client_error=self._tell_client_error,
-        )
-        listening = self._sockets[str(wanted.socket)]
-        loop = asyncio.get_running_loop()
-        # A duplicate: closing the server must not close the socket that a successor is given.
-        own = listening.dup()
-        if own.family == socket.AF_UNIX:
-            # From Python 3.13 on, closing the server would remove the successor's path.
-            keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            server = await loop.create_unix_server(listener.protocol, sock=own, **keep)
-        else:
-            server = await loop.create_server(listener.protocol, sock=own)
-        return listener, server
+    def _close_sockets(self) -> None:
+        for key in list(self._sockets):
+            self._close_socket(key)
 
-    def _tell_client_error(self, listener: Listener, error: FrameError) -> None:
-        self.events.emit(
-            "client-error", listener=listener.name, errors=listener.client_errors, error=str(error)
-        )
+    def _close_socket(self, key: str) -> None:
+        """Close one, and remove its path: not a successor's, and not systemd's."""
+        self._sockets.pop(key).close()
+        path = self._own_paths.pop(key, None)
+        if path is not None and not self._is_replaced:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
-    def _retire(self, listener: Listener) -> None:
-        """Let its clients see EOF; those that do not go are swept."""
-        listener.drain()
-        self._retired.append(listener)
+    # ---- HTTP ---------------------------------------------------------------------------
 
     async def _listen_http(self, config: Config) -> None:
-        from strictmail.resolver.http import ResolverHttp
-
         if self._http is not None and config.http.listen == self.config.http.listen:
             return
         old, http = self._http, None
-        assert self._bridge is not None
         if config.http.listen is not None:
-            http = ResolverHttp(self._bridge, is_ready=lambda: not self._is_draining)
-            listening = self._sockets[f"{HTTP_SOCKET} {config.http.listen}"]
-            await http.start(listening.dup())
+            from strictmail.runtime.operations import OperationsHttp
+
+            http = OperationsHttp(
+                [role.web() for role in self.roles],
+                is_ready=lambda: not self._is_draining,
+                on_error=self._tell_http_error,
+            )
+            await http.start(self._sockets[http_key(config.http.listen)].dup())
         self._http = http
         if old is not None:
             await old.close()
 
-    def _close_unused(self, config: Config) -> None:
-        used = {str(listener.socket) for listener in config.listeners}
-        if config.http.listen is not None:
-            used.add(f"{HTTP_SOCKET} {config.http.listen}")
-        for name in set(self._sockets) - used:
-            self._close_socket(name)
+    def _tell_http_error(self, error: BaseException) -> None:
+        self.events.emit("internal-error", where="http", error=repr(error))
 
     # ---- banner -------------------------------------------------------------------------
 
     def _print_banner(self) -> None:
         from strictmail.cli.banner import banner_lines
 
-        listening = {
-            config.name: describe(config.socket, self._sockets[str(config.socket)])
-            for config, _ in self._listeners.values()
-        }
-        if self.config.http.listen is not None:
-            name = f"{HTTP_SOCKET} {self.config.http.listen}"
-            listening[HTTP_SOCKET] = describe(self.config.http.listen, self._sockets[name])
-        lines = banner_lines(
-            self.config,
-            listening,
-            validates=self._engine_parts.resolver.validates,
-            is_stored=self._engine_parts.is_stored,
-        )
+        listen = self.config.http.listen
+        http = "" if listen is None else self.place(listen, http_key(listen))
+        lines = banner_lines([role.banner(self.config) for role in self.roles], http)
         # Whoever read the banner may have gone: that is no reason to stop the mail.
         with contextlib.suppress(OSError):
             print("\n".join(lines), flush=True)
 
 
+def http_key(address: SocketAddress) -> str:
+    """The name of the HTTP listener's socket in a hand-over."""
+    return f"{HTTP_SOCKET} {address}"
+
+
 def unix_paths(sockets: Mapping[str, socket.socket]) -> dict[str, Path]:
     """The paths of those that are unix sockets and not systemd's, by the sockets' names."""
     return {
-        name: Path(listening.getsockname())
-        for name, listening in sockets.items()
-        if listening.family == socket.AF_UNIX and not name.startswith("systemd:")
+        key: Path(held.getsockname())
+        for key, held in sockets.items()
+        if held.family == socket.AF_UNIX and not key.startswith("systemd:")
     }
-
-
-def describe(address: SocketAddress, listening: socket.socket) -> str:
-    """Where a socket really listens: with the port that was chosen for port 0."""
-    from strictmail.runtime.addresses import InetSocket
-
-    if isinstance(address, InetSocket):
-        host, port = listening.getsockname()[:2]
-        return str(InetSocket(host, port))
-    return str(address)

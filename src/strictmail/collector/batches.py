@@ -154,7 +154,10 @@ class BatchReader:
         mark, began, self._left = HEAD.unpack_from(self._buffer, position)
         if mark != b"B":
             raise ValueError("a batch does not begin where it should")
-        self._batch = Batch(datetime.fromtimestamp(began, UTC), {}, 0, 0, 0)
+        try:
+            self._batch = Batch(datetime.fromtimestamp(began, UTC), {}, 0, 0, 0)
+        except (OverflowError, OSError) as error:
+            raise ValueError("a batch of no day") from error
         return position + HEAD.size
 
     def _read_record(self, position: int, batch: Batch) -> tuple[int, None] | None:
@@ -165,7 +168,8 @@ class BatchReader:
         start = position + 2 * NUMBER.size
         if len(self._buffer) < start + length:
             return None
-        batch.datagrams[bytes(self._buffer[start : start + length])] = times
+        datagram = bytes(self._buffer[start : start + length])
+        batch.datagrams[datagram] = batch.datagrams.get(datagram, 0) + times
         self._left -= 1
         return start + length, None
 

@@ -43,7 +43,7 @@ def read_wish(headers: Sequence[str], mail_parameters: Sequence[str] = ()) -> Tl
     # RFC 8689 §2, §4.1: the parameter wins over the header, and has no value (RTLS-02, RTLS-07).
     if any(p.isascii() and p.upper() == _MAIL_PARAMETER for p in mail_parameters):
         return TlsWish.REQUIRED
-    values = [found["value"] for line in headers if (found := _HEADER.fullmatch(line.rstrip()))]
+    values = [found["value"] for line in headers if (found := _HEADER.fullmatch(line))]
     # RFC 8689 §3: at most one; with several, the safe side (RTLS-11).
     if len(values) != 1:
         return TlsWish.NONE

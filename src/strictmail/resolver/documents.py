@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from strictmail import __version__
 from strictmail.core.explain import decision_to_json
+from strictmail.runtime.operations import ErrorDocument, describe_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from strictmail.core.decision import Decision
 
 
@@ -92,19 +94,6 @@ class DecisionDocument(msgspec.Struct):
     notes: list[str]
 
 
-class ErrorInfo(msgspec.Struct):
-    """The status once more, and a sentence."""
-
-    status: int
-    message: str
-
-
-class ErrorDocument(msgspec.Struct):
-    """Why a request was refused."""
-
-    error: ErrorInfo
-
-
 def encode_decision(decision: Decision) -> bytes:
     """A decision as the JSON document that `openapi` describes."""
     document = msgspec.convert(decision_to_json(decision), DecisionDocument)
@@ -138,70 +127,22 @@ PROFILE_PARAMETERS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def openapi() -> dict[str, Any]:
-    """The OpenAPI 3.1 description of the HTTP listener."""
-    (decision, error), components = msgspec.json.schema_components(
-        [DecisionDocument, ErrorDocument], ref_template="#/components/schemas/{name}"
-    )
+def decision_paths(schema: Callable[[type], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI 3.1 description of the resolver's routes.
 
-    def answer(text: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-        return {"description": text, "content": {media_type: {"schema": schema}}}
-
-    text = {"type": "string"}
+    Args:
+        schema: The reference to a document.
+    """
     return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "strictmail resolver",
-            "version": __version__,
-            "license": {"name": "Apache-2.0"},
-        },
-        "paths": {
-            "/v1/decision/{nexthop}": {
-                "get": {
-                    "operationId": "decide",
-                    "summary": "What a next-hop demands of a sender, and why.",
-                    "parameters": PROFILE_PARAMETERS,
-                    "responses": {
-                        "200": answer("The decision.", "application/json", decision),
-                        "400": answer("The request is not understood.", "application/json", error),
-                    },
-                }
-            },
-            "/v1/openapi.json": {
-                "get": {
-                    "operationId": "describe",
-                    "summary": "This description.",
-                    "responses": {
-                        "200": answer("OpenAPI 3.1.", "application/json", {"type": "object"})
-                    },
-                }
-            },
-            "/metrics": {
-                "get": {
-                    "operationId": "metrics",
-                    "summary": "Metrics in the Prometheus text format.",
-                    "responses": {"200": answer("Metrics.", "text/plain", text)},
-                }
-            },
-            "/healthz": {
-                "get": {
-                    "operationId": "health",
-                    "summary": "Whether the process answers at all.",
-                    "responses": {"200": answer("It does.", "text/plain", text)},
-                }
-            },
-            "/readyz": {
-                "get": {
-                    "operationId": "readiness",
-                    "summary": "Whether it takes lookups.",
-                    "responses": {
-                        "200": answer(
-                            "It does; a second line tells what is degraded.", "text/plain", text
-                        ),
-                        "503": answer("Starting or draining.", "text/plain", text),
-                    },
-                }
-            },
-        },
-        "components": {"schemas": components},
+        "/v1/decision/{nexthop}": {
+            "get": {
+                "operationId": "decide",
+                "summary": "What a next-hop demands of a sender, and why.",
+                "parameters": PROFILE_PARAMETERS,
+                "responses": {
+                    "200": describe_answer("The decision.", schema(DecisionDocument)),
+                    "400": describe_answer("The request is not understood.", schema(ErrorDocument)),
+                },
+            }
+        }
     }

@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP listener: decisions for MTAs without socketmap, metrics, health.
+"""The resolver's part of the HTTP listener: decisions for MTAs without socketmap, its metrics.
 
-For a trusted network: it has no authentication, shows which domains are asked for, and listens
-on loopback by default.
+It shows which domains are asked for.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from strictmail.core.decision import Level, ListenerProfile
 from strictmail.core.errors import StoreError
-from strictmail.resolver.documents import encode_decision, openapi
-from strictmail.runtime.metrics import CONTENT_TYPE, Metrics, Reading
-from strictmail.runtime.web import HttpServer, Request, Response, Route, error_response
+from strictmail.resolver.documents import DecisionDocument, decision_paths, encode_decision
+from strictmail.runtime.operations import DEFAULT_BODY_BYTES
+from strictmail.runtime.web import Request, Response, Route, error_response
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from strictmail.resolver.engine import Engine
     from strictmail.resolver.role import Bridge
     from strictmail.resolver.socketmap import Listener
+    from strictmail.runtime.metrics import Metrics, Reading
 
 DEFAULT_LEVELS: Final = (Level.MAY, Level.ENCRYPT, Level.DANE, Level.DANE_ONLY, Level.SECURE)
 
@@ -34,42 +32,20 @@ _ENGINE_COUNTS: Final[Mapping[str, str]] = {
 }
 
 
-class ResolverHttp:
-    """Serves the resolver's HTTP API on one socket.
+class ResolverWeb:
+    """The resolver's routes and metrics (`strictmail.runtime.operations.WebPart`).
 
     Args:
         bridge: The road to the engine.
-        is_ready: Whether lookups are taken.
     """
 
-    def __init__(self, bridge: Bridge, *, is_ready: Callable[[], bool]) -> None:
+    schemas: Sequence[type] = (DecisionDocument,)
+    max_body_bytes = DEFAULT_BODY_BYTES
+
+    def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
-        self._is_ready = is_ready
-        self._metrics = Metrics()
         self._failing: tuple[int, float | None] = (0, None)
-        self._register()
-        self._server = HttpServer(
-            routes=(
-                Route("GET", "/v1/decision/{nexthop}", self._decision),
-                Route("GET", "/v1/openapi.json", self._openapi),
-                Route("GET", "/metrics", self._show_metrics),
-                Route("GET", "/healthz", self._healthz),
-                Route("GET", "/readyz", self._readyz),
-            ),
-            on_error=lambda error: bridge.events.emit(
-                "internal-error", where="http", error=repr(error)
-            ),
-        )
-
-    async def start(self, listening: socket.socket) -> None:
-        """Serve on a listening socket; it is closed with the server."""
-        await self._server.listen(listening)
-
-    async def close(self) -> None:
-        """Finish what goes on and close."""
-        await self._server.close()
-
-    # ---- handlers -----------------------------------------------------------------------
+        self.routes: Sequence[Route] = (Route("GET", "/v1/decision/{nexthop}", self._decision),)
 
     async def _decision(self, request: Request) -> Response:
         profile = _profile(request.query)
@@ -78,31 +54,29 @@ class ResolverHttp:
         ruling = await self._bridge.rule(request.params["nexthop"], profile)
         return Response(encode_decision(ruling.decision), content_type="application/json")
 
-    async def _openapi(self, _request: Request) -> Response:
-        return Response(json.dumps(openapi()).encode(), content_type="application/json")
-
-    async def _healthz(self, _request: Request) -> Response:
-        return Response(b"ok\n")
-
-    async def _readyz(self, _request: Request) -> Response:
-        if not self._is_ready():
-            return Response(b"draining\n", 503)
+    def degraded(self) -> list[str]:
+        """What does not work as it should."""
         engine = self._bridge.engine
-        degraded = []
+        lines = []
         if engine.store_failing:
-            degraded.append("store unavailable: answers come from memory")
+            lines.append("store unavailable: answers come from memory")
         if not engine.resolver.validates and any(x.profile.dane for x in self._bridge.listeners):
-            degraded.append("resolver does not validate: DANE is off")
-        return Response("\n".join(["ready", *degraded, ""]).encode())
+            lines.append("resolver does not validate: DANE is off")
+        return lines
 
-    async def _show_metrics(self, _request: Request) -> Response:
+    def paths(self, schema: Callable[[type], dict[str, Any]]) -> dict[str, Any]:
+        """The description of the routes."""
+        return decision_paths(schema)
+
+    async def before_scrape(self) -> None:
+        """Count failing policies, which is the engine's to do."""
         self._failing = await self._bridge.on_engine(lambda: count_failing(self._bridge.engine))
-        return Response(self._metrics.render(), content_type=CONTENT_TYPE)
 
     # ---- metrics ------------------------------------------------------------------------
 
-    def _register(self) -> None:
-        register = self._metrics.register
+    def register(self, metrics: Metrics) -> None:
+        """Register what the engine and the listeners count."""
+        register = metrics.register
         engine = self._bridge.engine
         for name, group in _ENGINE_COUNTS.items():
             register(name, lambda group=group: _group(engine, group))  # type: ignore[misc]

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hand the listening sockets of a running daemon to its successor, so that no lookup is lost.
+"""Hand the sockets of a running daemon to its successor, so that nothing is lost.
 
 The running daemon listens on a unix socket in its state directory. A successor connects, gets
-the names and descriptors of all listening sockets in one message, opens its cache, starts to
-accept, and says `ready`; only then does the predecessor stop accepting and drain. Connections
-made in between wait in the shared backlog. Under systemd, socket units do the same job.
+the names and descriptors of all sockets in one message, opens its cache, starts to accept and to
+drain, and says `ready`; only then does the predecessor stop. Connections made in between wait in
+the shared backlog, datagrams in the shared queue, which both may read. Under systemd, socket units
+do the same job.
+
+Several daemons may share a state directory as long as they share no role: the name of the unix
+socket says which roles a daemon runs (`socket_name`). A successor replaces every daemon whose roles
+it all runs itself; one that runs more is not replaced, for the rest would be left without anybody.
 
 Only root and the daemon's own user may connect (SO_PEERCRED).
 """
@@ -14,6 +19,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -23,14 +29,46 @@ from typing import TYPE_CHECKING, Final
 from strictmail.core.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 SOCKET_NAME: Final = "handover.sock"
+"""Of a daemon that is a resolver and nothing else."""
+
+FIRST_ROLE: Final = "resolver"
 MAX_SOCKETS: Final = 64
 READY: Final = b"ready"
 TAKE_SECONDS: Final = 10.0
 ACCEPT_AGAIN_SECONDS: Final = 1.0
+
+
+def socket_name(roles: Iterable[str]) -> str:
+    """The name of the hand-over socket of a daemon with these roles."""
+    named = sorted(set(roles))
+    return SOCKET_NAME if named == [FIRST_ROLE] else f"handover-{'-'.join(named)}.sock"
+
+
+def find_running(
+    directory: Path, roles: Iterable[str], known: Iterable[str]
+) -> list[tuple[frozenset[str], Path]]:
+    """The daemons of a state directory that run any of these roles.
+
+    Args:
+        directory: The state directory.
+        roles: Those that are looked for.
+        known: All roles there are.
+
+    Returns:
+        The roles of each, and its hand-over socket.
+    """
+    wanted, names = set(roles), sorted(known)
+    found = []
+    for size in range(1, len(names) + 1):
+        for some in itertools.combinations(names, size):
+            path = directory / socket_name(some)
+            if wanted & set(some) and is_running(path):
+                found.append((frozenset(some), path))
+    return found
 
 
 class HandoverServer:
@@ -38,7 +76,7 @@ class HandoverServer:
 
     Args:
         path: Of the unix socket; an old one is replaced.
-        sockets: Name -> listening socket, as they are at the moment somebody asks.
+        sockets: Name -> socket, as they are at the moment somebody asks.
         on_taken: Called once when a successor is ready: drain and stop.
     """
 
@@ -52,6 +90,7 @@ class HandoverServer:
         self._sockets = sockets
         self._on_taken = on_taken
         self._listening: socket.socket | None = None
+        self._place: tuple[int, int] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -68,6 +107,8 @@ class HandoverServer:
                 temporary.unlink()
             listening.bind(str(temporary))
             listening.listen(1)
+            status = temporary.lstat()
+            self._place = status.st_dev, status.st_ino
             temporary.replace(self._path)
         except OSError:
             listening.close()
@@ -77,16 +118,19 @@ class HandoverServer:
         self._listening = listening
         self._task = asyncio.get_running_loop().create_task(self._serve(listening))
 
-    async def stop(self, *, unlink: bool) -> None:
-        """Stop listening; `unlink` unless a successor has put its own socket there."""
+    async def stop(self) -> None:
+        """Stop listening; the path goes, unless a successor has put its own socket there."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._listening is not None:
-            self._listening.close()
-            if unlink:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                status = self._path.lstat()
+                # While our socket is open, no other file can have its number.
+                if (status.st_dev, status.st_ino) == self._place:
                     self._path.unlink()
+            self._listening.close()
+            self._listening = None
 
     async def _serve(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -119,7 +163,7 @@ class Taken:
     """The successor's side: the sockets it got, and the word it owes.
 
     Attributes:
-        sockets: Name -> listening socket.
+        sockets: Name -> socket.
     """
 
     def __init__(self, channel: socket.socket, sockets: dict[str, socket.socket]) -> None:
@@ -137,7 +181,7 @@ class Taken:
 
 
 def take_over(path: Path) -> Taken | None:
-    """Ask a running daemon for its listening sockets; None when none is running.
+    """Ask a running daemon for its sockets; None when none is running.
 
     Raises:
         UnreachableError: One is there and did not hand them over.

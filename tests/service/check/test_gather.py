@@ -144,7 +144,8 @@ async def test_a_domain_that_does_not_exist() -> None:
     world = World()
     facts = await world.gatherer.gather("nowhere.example")
     assert facts.mx.status is MxStatus.NXDOMAIN
-    assert not (facts.hosts or facts.authorities or facts.policy_looks or facts.rua)
+    nothing = [facts.hosts, facts.authorities, facts.policy_looks, facts.rua]
+    assert not any(nothing)
     assert facts.policy is None
     assert facts.unknown == ()
 

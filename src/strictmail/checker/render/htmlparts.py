@@ -107,7 +107,7 @@ def _sender_table(result: CheckResult) -> Markup:
         said = fate.verdict
         words, sender = PREDICTIONS[said.prediction], SENDERS[said.sender]
         doubt = "likely" if is_likely(said) else ""
-        note = " ".join(part for part in (BY.get(said.by, ""), doubt) if part)
+        note = ", ".join(part for part in (BY.get(said.by, ""), doubt) if part)
         why = (
             prose(fate.reason)
             if fate.alike is None
@@ -236,7 +236,7 @@ def _told(result: CheckResult, group: Group) -> Iterator[Markup]:
     if finding.paste:
         lines = [join(line) for line in finding.paste.split("\n")]
         yield tag("p", "Put in place:", class_="paste-label")
-        yield _block(Markup("\n".join(lines)), "To be copied", "paste")
+        yield _block(Markup("\n".join(lines)), "To be copied", "paste wrapped")
 
 
 def _said(result: CheckResult, group: Group) -> list[Markup]:
@@ -245,10 +245,10 @@ def _said(result: CheckResult, group: Group) -> list[Markup]:
         if group.obvious(result.domain):
             return [sentence]
         return [tag("p", ", ".join(group.subjects), class_="subjects"), sentence]
-    items = [
-        tag("li", tag("code", member.subject), " ", prose(member.sentence))
-        for member in group.members[:MAX_MEMBERS]
-    ]
+    items = []
+    for member in group.members[:MAX_MEMBERS]:
+        name = [] if member.subject in member.sentence else [tag("code", member.subject), " "]
+        items.append(tag("li", *name, prose(member.sentence)))
     if rest := group.members[MAX_MEMBERS:]:
         names = ", ".join(dict.fromkeys(member.subject for member in rest))
         items.append(tag("li", f"and {len(rest)} more: {names}"))
@@ -257,7 +257,10 @@ def _said(result: CheckResult, group: Group) -> list[Markup]:
 
 def evidence(pieces: tuple[Evidence, ...]) -> Markup:
     """What was seen, with a caret under the place at fault."""
-    return _block(Markup("\n".join(line for p in pieces for line in _piece(p))), "Evidence")
+    lines = Markup("\n".join(line for piece in pieces for line in _piece(piece)))
+    # A line that is broken would part a caret from its place: with one, the block scrolls instead.
+    has_caret = any(piece.caret is not None for piece in pieces)
+    return _block(lines, "Evidence", None if has_caret else "wrapped")
 
 
 def _piece(piece: Evidence) -> Iterator[Markup]:
@@ -279,7 +282,7 @@ def _block(content: Markup, label: str, class_: str | None = None) -> Markup:
 
 
 def good(result: CheckResult, level: int) -> Markup:
-    """What is right, folded; empty without."""
+    """What is right, in short; empty without."""
     groups = arrange_findings(result, Severity.OK)
     if not groups:
         return Markup()
@@ -292,7 +295,9 @@ def good(result: CheckResult, level: int) -> Markup:
             tag("br"),
             prose(group.first.sentence) if len(group.sentences) == 1 else "",
             " ",
-            tag("span", ", ".join(group.subjects), class_="faint"),
+            ""
+            if group.obvious(result.domain)
+            else tag("span", ", ".join(group.subjects), class_="faint"),
         )
         for group in groups
     ]

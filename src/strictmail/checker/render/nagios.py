@@ -70,15 +70,17 @@ def _headline(results: Sequence[CheckResult]) -> str:
     if not results:
         return "no domain was checked"
     worst = results[0]
+    # Most summaries name the domain: a first line is short.
+    said = worst.summary if worst.domain in worst.summary else f"{worst.domain}: {worst.summary}"
     if len(results) == 1:
-        return f"{worst.domain}: {worst.summary}"
+        return said
     statuses = [result.status for result in results]
     counts = ", ".join(
         f"{statuses.count(status)} {status.value}"
         for status in (*_TOLD, Severity.OK)
         if status in statuses
     )
-    return f"{count(len(results), 'domain')}: {counts}; {worst.domain}: {worst.summary}"
+    return f"{count(len(results), 'domain')}: {counts}; {said}"
 
 
 def _perfdata(result: CheckResult, many: int) -> Iterator[str]:

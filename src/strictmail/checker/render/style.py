@@ -61,7 +61,8 @@ pre{background:var(--code-bg);color:var(--code);margin:.6rem 0;padding:.65rem .8
 pre mark{background:var(--bad-bg);color:var(--bad);font-weight:700}
 pre .caret{color:var(--bad);font-weight:700}
 pre .label{color:var(--faint)}
-pre.paste{border-left:3px solid var(--note);-webkit-user-select:all;user-select:all}
+pre.wrapped{white-space:pre-wrap;overflow-wrap:anywhere}
+pre.paste{word-break:break-all;border-left:3px solid var(--note);-webkit-user-select:all;user-select:all}
 a{color:var(--note)}
 .faint{color:var(--faint)}
 .head{background:var(--panel-bg);border:1px solid var(--line);border-left:.4rem solid currentColor;
@@ -144,8 +145,9 @@ footer{color:var(--faint);font-size:.84rem;margin-top:1.4rem}
  thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
  tr{border-top:1px solid var(--line);padding:.7rem 0}
  tbody th,tbody td,tbody tr:first-child>*{border:0;min-width:0;padding:.15rem 0}
- .picture td{display:flex;align-items:baseline;gap:.8rem}
- .picture td::before{content:attr(data-label);min-width:5.5rem;color:var(--faint);font-size:.875rem}
+ .picture tbody tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.6rem,1fr));gap:.4rem .3rem}
+ .picture tbody th{grid-column:1/-1}
+ .picture td::before{content:attr(data-label);display:block;color:var(--faint);font-size:.84rem}
  dl{grid-template-columns:1fr;gap:0}
  dd{margin-bottom:.5rem}
  .inside{padding-left:.3rem}

@@ -284,7 +284,8 @@ def _good(page: Page, result: CheckResult, *, details: bool) -> None:
     page.heading("Good", _number(groups))
     for group in groups:
         finding = group.first
-        page.put(f"{_line(group)} [{finding.subject}]", indent=2, hang=9)
+        about = "" if group.obvious(result.domain) else f" [{finding.subject}]"
+        page.put(f"{_line(group)}{about}", indent=2, hang=9)
         _evidence(page, finding, details=True)
 
 

@@ -18,7 +18,7 @@ what comes                         what is made of it
 unknown members                    passed over
 unknown `dpv`                      DatagramError: its counts could mean something else
 unknown policy type                that policy is passed over; with no other left, DatagramError
-unknown failure code               `validation-failure`, the code as reason
+unknown failure code               `validation-failure`, the code as reason if no other is given
 code 901 (policy not finished)     that policy is passed over: nobody judged the session by it
 octets that are no UTF-8           what a server says of itself must not cost the count: replaced
 no `policy-domain`, or none        the recipient domain (RPT-JSON-16)

@@ -43,13 +43,16 @@ def format_filename(name: ReportFilename) -> str:
     """Write a file name.
 
     Raises:
-        ValueError: The unique id is not letters and digits, or a domain is none.
+        ValueError: The unique id is not letters and digits, a domain is none, or a time is before
+            1970.
     """
     # RFC 8460 §5.1: letters and digits only (RPT-DLV-13), A-labels (RPT-DLV-11).
     if name.unique_id and not _UNIQUE_ID.fullmatch(name.unique_id):
         raise ValueError("the unique id of a file name is letters and digits")
     if not (is_mail_domain(name.sender) and is_mail_domain(name.domain)):
         raise ValueError("the domains of a file name are A-labels")
+    if name.begin < 0 or name.end < 0:
+        raise ValueError("the times of a file name are Unix seconds, without a sign")
     # RFC 8460 §5.1: decimal Unix seconds (RPT-DLV-12); the parts in this order (RPT-DLV-10).
     parts = [name.sender, name.domain, str(name.begin), str(name.end)]
     if name.unique_id:

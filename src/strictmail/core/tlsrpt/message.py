@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import base64
 import re
-import textwrap
 from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Final
 
 from strictmail import __version__
-from strictmail.core.names import is_ldh_domain
 from strictmail.core.tlsrpt.filename import ReportFilename, format_filename
 from strictmail.core.tlsrpt.results import PolicyType
+from strictmail.core.tlsrpt.session import is_mail_domain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,9 +49,12 @@ and nobody may take off `TLS-Required` unseen (RTLS-32)."""
 MAX_DETAIL_LINES: Final = 20
 """Details that the page for people tells of; the machine's part has them all."""
 
+MAX_TEXT_CHARACTERS: Final = 200
+"""Of foreign text in a line of that page."""
+
 _SUBJECT: Final = re.compile(
-    r"Report Domain:\s+(?P<domain>\S+)\s+Submitter:\s+(?P<submitter>\S+)\s+"
-    r"Report-ID:\s+<(?P<id>[^<>\s]+)>"
+    r"Report Domain:[ \t]+(?P<domain>\S+)[ \t]+Submitter:[ \t]+(?P<submitter>\S+)[ \t]+"
+    r"Report-ID:[ \t]+<(?P<id>[^<>\s]+)>"
 )
 
 
@@ -83,7 +85,7 @@ def parse_subject(value: str) -> ReportSubject | None:
     found = _SUBJECT.fullmatch(re.sub(r"\r?\n(?=[ \t])", "", value).strip())
     if found is None:
         return None
-    if not (_is_domain(found["domain"]) and _is_domain(found["submitter"])):
+    if not (is_mail_domain(found["domain"]) and is_mail_domain(found["submitter"])):
         return None
     return ReportSubject(found["domain"], found["submitter"], found["id"])
 
@@ -140,7 +142,7 @@ def build_message(
         "",
     ]
     encoded = base64.b64encode(compressed).decode("ascii")
-    lines += textwrap.wrap(encoded, BASE64_LINE)
+    lines += [encoded[at : at + BASE64_LINE] for at in range(0, len(encoded), BASE64_LINE)]
     lines += [f"--{boundary}--", ""]
     return "\r\n".join(lines).encode("ascii")
 
@@ -149,17 +151,18 @@ def _headers(
     report: Report, boundary: str, sender: str, recipients: Sequence[str], at: datetime
 ) -> Iterator[str]:
     submitter = report.identity.submitter
+    if not recipients:
+        raise ValueError("a report goes to somebody")
     for text in (sender, *recipients, submitter, report.domain, report.report_id):
-        if not text.isascii() or not text.isprintable() or any(c in text for c in "<>, \t"):
+        if not text or not text.isascii() or not text.isprintable() or set(text) & set("<>, "):
             # RFC 5322 §2.2: nothing of a hostile name becomes a header of its own (RPT-DLV-30).
             raise ValueError(f"{text[:60]!a} cannot stand in a header")
     yield f"From: <{sender}>"
     yield "To: " + ",\r\n ".join(f"<{recipient}>" for recipient in recipients)
     yield f"Date: {format_datetime(at)}"
+    subject = format_subject(ReportSubject(report.domain, submitter, report.report_id))
     # RFC 5322 §2.2.3: folded at white space only (RPT-DLV-30).
-    yield f"Subject: Report Domain: {report.domain}"
-    yield f" Submitter: {submitter}"
-    yield f" Report-ID: <{report.report_id}>"
+    yield "Subject: " + re.sub(" (?=Submitter:|Report-ID:)", "\r\n ", subject)
     yield f"Message-ID: <{report.report_id}>"
     yield "MIME-Version: 1.0"
     # RFC 8460 §5.3, §6.2: multipart/report of this type (RPT-DLV-20).
@@ -171,10 +174,6 @@ def _headers(
     # RFC 8460 §5.3: on the message itself (RPT-DLV-25, RPT-DLV-26).
     yield f"TLS-Report-Domain: {report.domain}"
     yield f"TLS-Report-Submitter: {submitter}"
-
-
-def _is_domain(text: str) -> bool:
-    return is_ldh_domain(text.replace("_", "a"))
 
 
 def _page(report: Report) -> Iterator[str]:
@@ -191,6 +190,9 @@ def _page(report: Report) -> Iterator[str]:
         yield ""
         yield f"{report.dropped_details} rare kinds of failure are not told apart, to keep the"
         yield "report small; the totals count them."
+    if report.dropped_texts:
+        yield ""
+        yield f"The texts of {report.dropped_texts} policies are left out, to keep it small."
     yield ""
     yield f"Made by strictmail {__version__}."
 
@@ -201,7 +203,7 @@ def _policy_lines(part: PolicyReport) -> Iterator[str]:
         PolicyType.STS: "MTA-STS policy of",
         PolicyType.NO_POLICY_FOUND: "No policy found for",
     }
-    yield f"{names[part.policy.policy_type]} {part.policy.policy_domain}:"
+    yield f"{names[part.policy.policy_type]} {_ascii(part.policy.policy_domain)}:"
     yield f"  {part.successes} sessions succeeded, {part.failures} failed"
     for detail, times in part.details[:MAX_DETAIL_LINES]:
         where = detail.receiving_mx_hostname or detail.receiving_ip
@@ -213,4 +215,6 @@ def _policy_lines(part: PolicyReport) -> Iterator[str]:
 
 
 def _ascii(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode("ascii")[:200]
+    """Foreign text in one line of printable ASCII, the rest escaped, cut short."""
+    escaped = text[:MAX_TEXT_CHARACTERS].encode("ascii", "backslashreplace").decode("ascii")
+    return re.sub(r"[\0-\x1f\x7f]", "?", escaped)[:MAX_TEXT_CHARACTERS]

@@ -39,6 +39,8 @@ DATE_TIME: Final = re.compile(
 )
 """RFC 3339 §5.6."""
 
+_MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,40}", re.ASCII)
+
 _ADDRESSES: Final = ("sending-mta-ip", "receiving-ip")
 _TOP_STRINGS: Final = ("organization-name", "contact-info", "report-id")
 _DETAIL_STRINGS: Final = (
@@ -165,22 +167,34 @@ def find_faults(document: object) -> tuple[str, ...]:
     """
     if not isinstance(document, Mapping):
         return ("/: not an object",)
-    return (*_top_faults(document), *_text_faults(document, ""))
+    return (*_top_faults(document), *_text_faults(document))
 
 
-def _text_faults(value: object, place: str) -> Iterator[str]:
+def _text_faults(document: object) -> Iterator[str]:
     """Characters that I-JSON has no place for, and control characters, which nobody needs."""
+    # A list of what is left instead of calls: a hostile document can be deeper than the stack.
+    left: list[tuple[str, object]] = [("", document)]
+    while left:
+        place, value = left.pop()
+        if isinstance(value, str):
+            # RFC 7493 §2.1: no surrogates, no noncharacters (RPT-JSON-01).
+            bad = NO_CHARACTER.search(value)
+            if bad is not None:
+                yield f"{place or '/'}: {quote(bad[0])} has no place in a report"
+        elif isinstance(value, Mapping):
+            left += [(place, name) for name in value]
+            left += [(f"{place}/{_shown(name)}", member) for name, member in value.items()]
+        elif isinstance(value, list):
+            left += [(f"{place}/{number}", item) for number, item in enumerate(value)]
+
+
+def _shown(value: object) -> str:
+    """A value for a message: a plain word as it is, foreign text escaped, no structure."""
     if isinstance(value, str):
-        # RFC 7493 §2.1: no surrogates, no noncharacters (RPT-JSON-01).
-        bad = NO_CHARACTER.search(value)
-        if bad is not None:
-            yield f"{place or '/'}: {quote(bad[0])} has no place in a report"
-    elif isinstance(value, Mapping):
-        for name, member in value.items():
-            yield from _text_faults(member, f"{place}/{name}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _text_faults(item, f"{place}/{number}")
+        return value if _MEMBER_NAME.fullmatch(value) else quote(value)
+    if isinstance(value, Mapping | list):
+        return "a structure"
+    return quote(str(value))
 
 
 def _top_faults(document: Mapping[str, Any]) -> Iterator[str]:
@@ -236,7 +250,7 @@ def _part_faults(part: object) -> Iterator[str]:
 def _policy_faults(policy: Mapping[str, Any]) -> Iterator[str]:
     if policy.get("policy-type") not in list(PolicyType):
         # RFC 8460 §4.4: one of three words (RPT-JSON-10).
-        yield f"/policy/policy-type: {quote(str(policy.get('policy-type')))} is no policy type"
+        yield f"/policy/policy-type: {_shown(policy.get('policy-type'))} is no policy type"
     domain = policy.get("policy-domain")
     if not isinstance(domain, str) or not is_mail_domain(domain):
         # RFC 8460 §4.4: present, in A-labels (RPT-JSON-15).
@@ -256,12 +270,12 @@ def _detail_faults(detail: object, total: object) -> Iterator[str]:
         return
     if detail.get("result-type") not in list(ResultType):
         # RFC 8460 §4.3: a registered type (RPT-JSON-30).
-        yield f"/result-type: {quote(str(detail.get('result-type')))} is not registered"
+        yield f"/result-type: {_shown(detail.get('result-type'))} is not registered"
     for name in _ADDRESSES:
         value = detail.get(name)
         if name in detail and not (isinstance(value, str) and _is_plain_address(value)):
             # RFC 8460 §4.4: dotted IPv4, or IPv6 after RFC 5952 (RPT-JSON-47).
-            yield f"/{name}: {quote(str(value))} is no address in its one form"
+            yield f"/{name}: {_shown(value)} is no address in its one form"
     for name in _DETAIL_STRINGS:
         if not isinstance(detail.get(name, ""), str):
             yield f"/{name}: a string is wanted"
@@ -282,5 +296,6 @@ def _is_plain_address(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    plain = str(address) == text and "%" not in text
+    # RFC 8460 §4.4: what has no meaning is left out, not filled (RPT-JSON-46).
+    plain = str(address) == text and "%" not in text and not address.is_unspecified
     return plain and getattr(address, "ipv4_mapped", None) is None

@@ -47,7 +47,14 @@ MAX_MX_PATTERNS: Final = 4096
 
 WSP: Final = " \t"
 
-NO_CHARACTER: Final = re.compile("[\0-\x08\n-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_LAST_OF_PLANES: Final = "".join(
+    chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
+)
+"""Noncharacters, as U+FDD0 to U+FDEF are."""
+
+NO_CHARACTER: Final = re.compile(
+    f"[\0-\x08\n-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_LAST_OF_PLANES}]"
+)
 """What stands in no line of a policy, tab apart, and in no text of a report: RFC 7493 §2.1."""
 
 _ADDR_SPEC: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)")
@@ -313,7 +320,10 @@ def clean_name(text: str) -> str:
 
 def clean_pattern(text: str) -> str:
     """A pattern of an MTA-STS policy, bare; as it was served, should it be no pattern."""
-    bare = clean_text(text, MAX_NAME_CHARACTERS).removeprefix("mx:").strip()
+    bare = clean_text(text, MAX_NAME_CHARACTERS)
+    # RFC 8460 §4.4: a pattern, not the line that it is in (RPT-JSON-19).
+    while bare[:3].lower() == "mx:":
+        bare = bare[3:].strip()
     star = "*." if bare.startswith("*.") else ""
     name = clean_name(bare.removeprefix("*."))
     return star + name if name else fold(bare)
