@@ -21,14 +21,14 @@ lab: setup        ## a small internet with every fault, until Ctrl-C
 	@exec .venv/bin/strictmail lab up
 
 test:             ## everything: checks, unit, property, service, docs, end to end
-	@scripts/setup runtime dev fuzz bench checkbench
+	@scripts/setup runtime dev fuzz bench checkbench reportbench reportreader
 	@scripts/setup-e2e
 	$(MAKE) check
 	$(PYTEST) -q -n 2 --dist loadgroup tests --ignore tests/e2e
 	$(AS_ROOT) $(PYTEST) -q tests/e2e
 
 test-fast:        ## unit, property, service: no rights needed, within a minute
-	@scripts/setup runtime dev fuzz
+	@scripts/setup runtime dev fuzz reportreader
 	$(PYTEST) -q -n 2 --dist loadgroup tests/unit tests/property tests/service
 
 e2e:              ## real Postfix, Exim, sendmail, knot and unbound in network namespaces
@@ -59,7 +59,7 @@ docs:             ## regenerate what is generated from code
 	$(PY) scripts/generate
 
 bench:            ## the figures of docs/performance.md, each a ratio within one run
-	@scripts/setup runtime bench checkbench
+	@scripts/setup runtime bench checkbench reportbench
 	$(PY) bench/run.py all
 
 lock:             ## resolve the requirements anew

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from programs import program
 from world import Daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from common import Settings
 
@@ -31,8 +32,8 @@ TUN_DEVICE = Path("/dev/net/tun")
 
 DOMAINS_PER_OPERATOR = 10
 HOSTS_PER_OPERATOR = 2
-MAX_OPERATORS = 10_000
-"""Operators have four digits in names."""
+SILENT_OPERATOR = 9_999
+"""Operators have four digits in names; the last one's MX hosts take connections and say nothing."""
 
 
 def may_delay() -> bool:
@@ -43,9 +44,14 @@ def may_delay() -> bool:
 def domains(count: int) -> list[str]:
     """Domains by name: ten share an operator, and so two MX hosts; see dnsd.c."""
     operators = max(1, count // DOMAINS_PER_OPERATOR)
-    if operators > MAX_OPERATORS:
-        fail(f"{count} domains would need more than {MAX_OPERATORS} operators")
+    if operators > SILENT_OPERATOR:
+        fail(f"{count} domains would need more than {SILENT_OPERATOR} operators")
     return [f"p{number:07d}-o{number % operators:04d}.test" for number in range(count)]
+
+
+def silent_domains(count: int) -> list[str]:
+    """Domains whose MX hosts say nothing."""
+    return [f"p{number:07d}-o{SILENT_OPERATOR:04d}.test" for number in range(count)]
 
 
 def hosts(count: int) -> int:
@@ -94,7 +100,8 @@ class CheckWorld:
             subprocess.run(command, check=True)
         mail_ca, web_ca = self.settings.work / "mail-ca.pem", self.settings.work / "web-ca.pem"
         any_address = ["--listen", "inet:0.0.0.0:25", "--ca-file", str(mail_ca)]
-        smtpd = self._start("smtpd", inside, [program("smtpd"), *any_address])
+        silent = ["--silent", str(SILENT_OPERATOR)]
+        smtpd = self._start("smtpd", inside, [program("smtpd"), *any_address, *silent])
         ecdsa, rsa, _ = smtpd.output().split()
         any_address = ["--listen", "inet:0.0.0.0:443", "--ca-file", str(web_ca)]
         self._start("httpsd", inside, [program("httpsd"), *any_address])
@@ -125,16 +132,25 @@ class Subject:
     """One run of a program that is measured, from its start to its end.
 
     Attributes:
+        began: When it was started, as the time of day in seconds.
         seconds: How long it took.
         cpu_seconds: Its own, in user and system mode.
         peak_mib: The largest its resident set was.
         servers_busy: The share of their core that the servers and the wire used meanwhile.
     """
 
-    def __init__(self, world: CheckWorld, command: Sequence[str], env: dict[str, str]) -> None:
+    def __init__(
+        self,
+        world: CheckWorld,
+        command: Sequence[str],
+        env: dict[str, str],
+        *,
+        kill_when: Callable[[], bool] | None = None,
+    ) -> None:
         pinned = world.settings.prefix(world.settings.daemon_cpu)
         log = world.settings.work / "check-subject.log"
         before, started = world.cpu_seconds(), time.monotonic()
+        self.began = time.time()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*pinned, *command],
@@ -143,7 +159,7 @@ class Subject:
                 stderr=subprocess.STDOUT,
                 env=env,
             )
-            self.peak_mib = _watch(process.pid)
+            self.peak_mib = _watch(process.pid, kill_when)
             _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         self.seconds = time.monotonic() - started
@@ -153,7 +169,7 @@ class Subject:
         self.log = log.read_text(errors="replace")[-2000:]
 
 
-def _watch(pid: int) -> float:
+def _watch(pid: int, kill_when: Callable[[], bool] | None) -> float:
     """Wait for the end of a child, leaving it to be collected; the peak of its resident set, MiB.
 
     `ru_maxrss` would count what the parent had before the child began as itself.
@@ -163,5 +179,7 @@ def _watch(pid: int) -> float:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 peak = max(peak, int(line.split()[1]) / 1024)
+        if kill_when is not None and kill_when():
+            os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
     return peak

@@ -38,6 +38,13 @@ class Scale:
     check_sample: int
     check_sizes: tuple[int, ...]
     check_round_trip_ms: float
+    check_smtp_timeout: str
+    check_patience: str
+    report_domains: int
+    report_sessions: int
+    report_step_seconds: float
+    report_day_domains: int
+    report_day_sample: int
 
 
 FULL = Scale(
@@ -51,9 +58,16 @@ FULL = Scale(
     large_store=1_000_000,
     help_runs=15,
     settle_seconds=2,
-    check_sample=100,
-    check_sizes=(1_000, 5_000, 10_000),
+    check_sample=60,
+    check_sizes=(1_000, 10_000),
     check_round_trip_ms=20,
+    check_smtp_timeout="5s",
+    check_patience="90s",
+    report_domains=2_000,
+    report_sessions=60_000,
+    report_step_seconds=2,
+    report_day_domains=10_000,
+    report_day_sample=200,
 )
 QUICK = Scale(
     repetitions=1,
@@ -69,6 +83,13 @@ QUICK = Scale(
     check_sample=3,
     check_sizes=(20, 50),
     check_round_trip_ms=1,
+    check_smtp_timeout="60s",
+    check_patience="10s",
+    report_domains=20,
+    report_sessions=200,
+    report_step_seconds=0.01,
+    report_day_domains=20,
+    report_day_sample=3,
 )
 
 
@@ -155,6 +176,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "peer": _locked("bench.txt", "postfix-mta-sts-resolver"),
         "check_peer": _locked("checkbench.txt", "checkdmarc"),
+        "report_peer": _locked("reportbench.txt", "tlsrpt-reporter"),
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory_kib / 2**20, 1),

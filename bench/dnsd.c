@@ -25,13 +25,12 @@
 // usage: dnsd --listen inet:ADDR:PORT [--policy-address ADDR] [--ttl SECONDS] [--secure yes|no]
 //             [--tlsa-ecdsa HEX --tlsa-rsa HEX] [--cpu N]
 
-#include "common.h"
+#include "events.h"
 
 #include <ctype.h>
-#include <sys/epoll.h>
 
 enum { TYPE_A = 1, TYPE_NS = 2, TYPE_SOA = 6, TYPE_MX = 15, TYPE_TXT = 16, TYPE_OPT = 41, TYPE_TLSA = 52 };
-enum { NOERROR = 0, NXDOMAIN = 3, DIGEST_BYTES = 32, MAX_EVENTS = 256, TCP_BYTES = 514, ROOT = 0x3fff };
+enum { NOERROR = 0, NXDOMAIN = 3, DIGEST_BYTES = 32, MAX_DATAGRAMS = 256, TCP_BYTES = 514, ROOT = 0x3fff };
 
 static struct in_addr policy_address;
 static uint32_t ttl = 3600;
@@ -259,7 +258,7 @@ static size_t respond(const uint8_t *query, size_t length, struct message *m) {
 
 // Answer what has come by datagram, each from the address that it was sent to.
 static void serve_datagrams(int fd) {
-    for (int i = 0; i < MAX_EVENTS; i++) {
+    for (int i = 0; i < MAX_DATAGRAMS; i++) {
         uint8_t query[2048];
         char control[CMSG_SPACE(sizeof(struct in_pktinfo))];
         struct sockaddr_in client;
@@ -318,6 +317,20 @@ static int open_datagrams(const char *address) {
     return fd;
 }
 
+static struct client datagrams, listening;
+
+static void handle(int epoll, void *who) {
+    struct client *client = who;
+    if (client == &datagrams) {
+        serve_datagrams(client->fd);
+    } else if (client == &listening) {
+        accept_client(epoll, client->fd, sizeof *client, 0);
+    } else if (!serve_connection(client)) {
+        close(client->fd);
+        free(client);
+    }
+}
+
 int main(int argc, char **argv) {
     const char *address = NULL, *policy = "127.0.0.1";
     for (int i = 1; i + 1 < argc; i += 2) {
@@ -333,30 +346,9 @@ int main(int argc, char **argv) {
     if (!address || inet_pton(AF_INET, policy, &policy_address) != 1)
         die("usage: dnsd --listen inet:ADDR:PORT [--policy-address ADDR] [--ttl SECONDS] [--secure yes|no]\n"
             "            [--tlsa-ecdsa HEX --tlsa-rsa HEX] [--cpu N]");
-    int datagrams = open_datagrams(address), listening = listen_on(address), epoll = epoll_create1(0);
-    struct client first = {.fd = datagrams}, second = {.fd = listening};
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &first};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, datagrams, &event);
-    event.data.ptr = &second;
-    epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event);
-    puts("ready");
-    fflush(stdout);
-    struct epoll_event events[MAX_EVENTS];
-    for (;;) {
-        int ready = epoll_wait(epoll, events, MAX_EVENTS, -1);
-        for (int i = 0; i < ready; i++) {
-            struct client *client = events[i].data.ptr;
-            if (client == &first) {
-                serve_datagrams(datagrams);
-            } else if (client == &second) {
-                client = allocate(sizeof *client);
-                client->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
-                event.data.ptr = client;
-                if (client->fd < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, client->fd, &event)) free(client);
-            } else if (!serve_connection(client)) {
-                close(client->fd);
-                free(client);
-            }
-        }
-    }
+    int epoll = epoll_create1(0);
+    datagrams.fd = open_datagrams(address), listening.fd = listen_on(address);
+    watch(epoll, datagrams.fd, &datagrams);
+    watch(epoll, listening.fd, &listening);
+    handle_events(epoll, handle);
 }

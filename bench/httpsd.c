@@ -8,26 +8,13 @@
 //
 // usage: httpsd --listen inet:ADDR:PORT --ca-file OUT.pem [--chain long|short] [--max-age SECONDS] [--cpu N]
 
-#include "authority.h"
-
-#include <fcntl.h>
-#include <openssl/err.h>
-#include <signal.h>
-#include <sys/epoll.h>
-
-enum { MAX_EVENTS = 1024, REQUEST_BYTES = 4096 };
-
-struct client {
-    int fd;
-    SSL *tls;
-    bool shaken;
-    size_t have;
-    char request[REQUEST_BYTES];
-};
+#include "tlsclients.h"
 
 static EVP_PKEY *leaf_key, *issuer_key;
 static X509 *issuer;
 static long max_age = 604800;
+static SSL_CTX *context;
+static int listening;
 
 static bool is_host_name(const char *text) {
     size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.");
@@ -55,21 +42,10 @@ static SSL_CTX *make_context(const char *ca_file, bool is_short) {
     if (is_short) issuer = root, issuer_key = root_key;
     else issuer = make_authority("Benchmark Intermediate", issuer_key, root, root_key);
     write_certificate(ca_file, root);
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     X509 *placeholder = make_leaf("policy host", "mta-sts.invalid", leaf_key, issuer, issuer_key);
-    SSL_CTX_use_certificate(context, placeholder);
-    SSL_CTX_use_PrivateKey(context, leaf_key);
-    if (!is_short) SSL_CTX_add1_chain_cert(context, issuer);
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_tlsext_servername_callback(context, choose_certificate);
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
-    return context;
-}
-
-static void drop(struct client *client) {
-    SSL_free(client->tls);
-    close(client->fd);
-    free(client);
+    SSL_CTX *made = make_tls(placeholder, leaf_key, choose_certificate);
+    if (!is_short) SSL_CTX_add1_chain_cert(made, issuer);
+    return made;
 }
 
 // Answer the request; false when the connection is done.
@@ -78,7 +54,7 @@ static bool respond(struct client *client) {
     const char *domain = host + strlen("mta-sts."), *at = strstr(domain, "-o");
     if (at) domain = at + 1; // the hosts are their operator's
     char body[1024], out[2048];
-    bool found = !strncmp(client->request, "GET /.well-known/mta-sts.txt ", 29);
+    bool found = !strncmp(client->text, "GET /.well-known/mta-sts.txt ", 29);
     int size = snprintf(body, sizeof body,
                         "version: STSv1\r\nmode: enforce\r\nmx: mx1.%s\r\nmx: mx2.%s\r\nmax_age: %ld\r\n",
                         domain, domain, max_age);
@@ -86,7 +62,7 @@ static bool respond(struct client *client) {
                           "HTTP/1.1 %s\r\nServer: bench\r\nContent-Type: text/plain\r\n"
                           "Content-Length: %d\r\n\r\n%s",
                           found ? "200 OK" : "404 Not Found", size, body);
-    bool last = strcasestr(client->request, "\r\nconnection: close\r\n") != NULL;
+    bool last = strcasestr(client->text, "\r\nconnection: close\r\n") != NULL;
     client->have = 0;
     if (SSL_write(client->tls, out, length) != length || last) {
         SSL_shutdown(client->tls);
@@ -95,27 +71,17 @@ static bool respond(struct client *client) {
     return true;
 }
 
-static bool wants_more(struct client *client, int result) {
-    int error = SSL_get_error(client->tls, result);
-    ERR_clear_error();
-    return error == SSL_ERROR_WANT_READ; // what we write fits any socket buffer
-}
-
-// One step; false when the connection is done.
-static bool serve(struct client *client) {
-    if (!client->shaken) {
-        int result = SSL_accept(client->tls);
-        if (result != 1) return wants_more(client, result);
-        client->shaken = true;
+static void handle(int epoll, void *who) {
+    struct client *client = who;
+    if (!client) {
+        while ((client = accept_client(epoll, listening, sizeof *client, SOCK_NONBLOCK)))
+            start_tls(client, context);
+        return;
     }
-    for (;;) {
-        int n = SSL_read(client->tls, client->request + client->have, (int)(REQUEST_BYTES - 1 - client->have));
-        if (n <= 0) return wants_more(client, n);
-        client->have += (size_t)n;
-        client->request[client->have] = 0;
-        if (client->have == REQUEST_BYTES - 1) return false;
-        if (strstr(client->request, "\r\n\r\n") && !respond(client)) return false;
-    }
+    enum progress progress;
+    while ((progress = receive(client)) == DONE)
+        if (strstr(client->text, "\r\n\r\n") && !respond(client)) break;
+    if (progress != WAITING) drop(client);
 }
 
 int main(int argc, char **argv) {
@@ -131,31 +97,8 @@ int main(int argc, char **argv) {
     }
     if (!address || !ca_file) die("usage: httpsd --listen ADDRESS --ca-file OUT.pem [--chain long|short]\n"
                                   "       [--max-age SECONDS] [--cpu N]");
-    signal(SIGPIPE, SIG_IGN);
-    SSL_CTX *context = make_context(ca_file, is_short);
-    int listening = listen_on(address), epoll = epoll_create1(0);
-    fcntl(listening, F_SETFL, O_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event);
-    puts("ready");
-    fflush(stdout);
-    struct epoll_event events[MAX_EVENTS];
-    for (;;) {
-        int ready = epoll_wait(epoll, events, MAX_EVENTS, -1);
-        for (int i = 0; i < ready; i++) {
-            struct client *client = events[i].data.ptr;
-            if (client) {
-                if (!serve(client)) drop(client);
-                continue;
-            }
-            for (int fd; (fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0;) {
-                set_no_delay(fd);
-                client = allocate(sizeof *client);
-                client->fd = fd, client->tls = SSL_new(context);
-                SSL_set_fd(client->tls, fd);
-                event = (struct epoll_event){.events = EPOLLIN, .data.ptr = client};
-                epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
-            }
-        }
-    }
+    context = make_context(ca_file, is_short), listening = listen_for_many(address);
+    int epoll = epoll_create1(0);
+    watch(epoll, listening, NULL);
+    handle_events(epoll, handle);
 }

@@ -9,6 +9,8 @@ import cached
 import check
 import cold
 import memory
+import report as tlsreport
+import reportday
 import startup
 from common import ROOT, fail, text, verdict
 
@@ -20,14 +22,18 @@ BEGIN = "<!-- results: begin (bench/run.py all --record) -->"
 END = "<!-- results: end -->"
 CHECK_BEGIN = "<!-- results of check: begin (bench/run.py check --record) -->"
 CHECK_END = "<!-- results of check: end -->"
+REPORT_BEGIN = "<!-- results of report: begin (bench/run.py report --record) -->"
+REPORT_END = "<!-- results of report: end -->"
 
 
 def record(report: dict[str, Any]) -> None:
-    """Put the results of a run into the page: all, or those of check alone."""
+    """Put the results of a run into the page: all, or those of check or report alone."""
     if "cached" in report:
         _replace(BEGIN, END, render(report))
     if "check" in report:
         _replace(CHECK_BEGIN, CHECK_END, render_check(report))
+    if "report" in report:
+        _replace(REPORT_BEGIN, REPORT_END, render_report(report))
 
 
 def _replace(begin: str, end: str, results: str) -> None:
@@ -40,7 +46,7 @@ def _replace(begin: str, end: str, results: str) -> None:
 
 
 def render(report: dict[str, Any]) -> str:
-    """The results as Markdown, but for those of check."""
+    """The results as Markdown, but for those of check and report."""
     parts = [
         _machine(report),
         _cached(report["cached"]),
@@ -72,7 +78,39 @@ def render_check(report: dict[str, Any]) -> str:
         + _table(head, check.rows(found))
         + "\n"
         + _table(["strictmail's rate to that of", "ratio"], ratios)
+        + "\n"
+        + _table(["strictmail, once", "takes"], check.beside_rows(found))
         + _targets(found, check.targets)
+    )
+
+
+def render_report(report: dict[str, Any]) -> str:
+    """The results of report as Markdown."""
+    facts, found = report["machine"], report["report"]
+    head = [
+        "load",
+        "program",
+        "sent a second",
+        "lost",
+        "CPU s per 100,000",
+        "MB written per 100,000",
+    ]
+    lossless = [
+        ["without loss", name, text(found["without loss"][name]["rate"]), "none", "", ""]
+        for name in tlsreport.SUBJECTS
+    ]
+    day = ["program", "domains", "CPU s: collect", "make", "make and deliver"]
+    day += ["s: make and deliver", "MB written"]
+    return (
+        f"{_place(facts)}, {facts['report_peer']}; load average {facts['load_before']:.2f} before "
+        "the run. Each figure is the median of the repetitions, and in brackets the least and the "
+        "greatest of them.\n\n"
+        + _table(head, [*tlsreport.collect_rows(found), *lossless])
+        + "\n"
+        + _table(["strictmail to peer", "ratio"], tlsreport.ratio_rows(found))
+        + "\nA day with 100 sessions to each domain; all figures for 1,000 domains:\n\n"
+        + _table(day, reportday.rows(found["day"]))
+        + _targets(found, tlsreport.targets)
     )
 
 

@@ -19,6 +19,8 @@ LIBRARIES = {
     "httpsd": ["-lssl", "-lcrypto"],
     "smtpd": ["-lssl", "-lcrypto"],
     "wire": [],
+    "dgramsend": [],
+    "reportmail": [],
 }
 
 

@@ -6,11 +6,9 @@
 //
 // usage: responder --listen inet:ADDR:PORT|unix:PATH --reply TEXT [--cpu N]
 
-#include "common.h"
+#include "events.h"
 
-#include <sys/epoll.h>
-
-enum { BUFFER_BYTES = 65536, KEPT_BYTES = 4096, MAX_EVENTS = 1024 };
+enum { BUFFER_BYTES = 65536, KEPT_BYTES = 4096 };
 
 struct client {
     int fd;
@@ -20,6 +18,7 @@ struct client {
 
 static char reply[2048];
 static size_t reply_length;
+static int listening;
 
 // Answer the complete requests in `data`; the bytes used, or -1 when it is no netstring.
 static ssize_t answer(int fd, const char *data, size_t length) {
@@ -56,6 +55,16 @@ static bool serve(struct client *client) {
     return true;
 }
 
+static void handle(int epoll, void *who) {
+    struct client *client = who;
+    if (!client) {
+        accept_client(epoll, listening, sizeof *client, 0);
+    } else if (!serve(client)) {
+        close(client->fd);
+        free(client);
+    }
+}
+
 int main(int argc, char **argv) {
     const char *address = NULL, *text = NULL;
     for (int i = 1; i + 1 < argc; i += 2) {
@@ -66,28 +75,8 @@ int main(int argc, char **argv) {
     }
     if (!address || !text || strlen(text) > 1024) die("usage: responder --listen ADDRESS --reply TEXT [--cpu N]");
     reply_length = (size_t)sprintf(reply, "%zu:%s,", strlen(text), text);
-    int listening = listen_on(address), epoll = epoll_create1(0);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event);
-    puts("ready");
-    fflush(stdout);
-    struct epoll_event events[MAX_EVENTS];
-    for (;;) {
-        int ready = epoll_wait(epoll, events, MAX_EVENTS, -1);
-        for (int i = 0; i < ready; i++) {
-            struct client *client = events[i].data.ptr;
-            if (!client) {
-                int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
-                if (fd < 0) continue;
-                set_no_delay(fd);
-                client = allocate(sizeof *client);
-                client->fd = fd;
-                event = (struct epoll_event){.events = EPOLLIN, .data.ptr = client};
-                epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
-            } else if (!serve(client)) {
-                close(client->fd);
-                free(client);
-            }
-        }
-    }
+    listening = listen_on(address);
+    int epoll = epoll_create1(0);
+    watch(epoll, listening, NULL);
+    handle_events(epoll, handle);
 }

@@ -24,11 +24,21 @@ import cold
 import memory
 import page
 import programs
+import report
 import startup
 import world
 from common import FULL, QUICK, Settings, fail, machine, priority
 
-SECTIONS = {"cached": cached, "cold": cold, "memory": memory, "startup": startup, "check": check}
+SECTIONS = {
+    "cached": cached,
+    "cold": cold,
+    "memory": memory,
+    "startup": startup,
+    "check": check,
+    "report": report,
+}
+MAY_LACK = {"check": check, "report": report}
+"""Parts that need what not every machine has; `all` leaves them out there."""
 
 
 def main() -> None:
@@ -50,18 +60,18 @@ def main() -> None:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strictmail-bench-")))
         world.furnish(work)
         names = _names(arguments.section)
-        report = _measure(Settings(scale=scale, work=work), names, arguments.json)
+        found = _measure(Settings(scale=scale, work=work), names, arguments.json)
         if arguments.record:
-            page.record(report)
+            page.record(found)
 
 
 def _names(section: str) -> list[str]:
     if section != "all":
         return [section]
-    reason = check.lacks()
-    if reason:
-        print(f"bench: leaving out check: {reason}", file=sys.stderr)
-    return [name for name in SECTIONS if name != "check" or not reason]
+    lacking = {name: reason for name, part in MAY_LACK.items() if (reason := part.lacks())}
+    for name, reason in lacking.items():
+        print(f"bench: leaving out {name}: {reason}", file=sys.stderr)
+    return [name for name in SECTIONS if name not in lacking]
 
 
 def _measure(settings: Settings, names: list[str], into: Path | None) -> dict[str, Any]:
@@ -72,15 +82,15 @@ def _measure(settings: Settings, names: list[str], into: Path | None) -> dict[st
         f"load {facts['load_before']:.2f}\n{facts['command']}",
         flush=True,
     )
-    report: dict[str, Any] = {"machine": facts, "scale": dataclasses.asdict(settings.scale)}
+    figures: dict[str, Any] = {"machine": facts, "scale": dataclasses.asdict(settings.scale)}
     for name in names:
         section = SECTIONS[name]
         found = section.run(settings)
         section.show(found)
-        report[name] = found
+        figures[name] = found
         if into:
-            into.write_text(json.dumps(report, indent=1) + "\n")
-    return report
+            into.write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,8 +111,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.priority and os.geteuid() != 0:
         fail("--priority needs root")
-    if arguments.record and (arguments.section not in {"all", "check"} or arguments.quick):
-        fail("--record wants everything, or check, and in full")
+    if arguments.record and (arguments.section not in {"all", *MAY_LACK} or arguments.quick):
+        fail("--record wants everything, or check or report, and in full")
     if arguments.json:
         arguments.json = arguments.json.resolve()
     return arguments

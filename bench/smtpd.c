@@ -12,30 +12,21 @@
 // kept: a second connection sees the same. When it is ready, it prints the SHA-256 digests of both
 // public keys, for TLSA records.
 //
-// usage: smtpd --listen inet:ADDR:PORT --ca-file OUT.pem [--cpu N]
+// The hosts of one operator can be made to take connections and say nothing.
+//
+// usage: smtpd --listen inet:ADDR:PORT --ca-file OUT.pem [--silent OPERATOR] [--cpu N]
 
-#include "authority.h"
+#include "tlsclients.h"
 
-#include <fcntl.h>
-#include <openssl/err.h>
 #include <openssl/sha.h>
-#include <signal.h>
-#include <sys/epoll.h>
 
-enum { MAX_EVENTS = 1024, LINE_BYTES = 1024, OPERATORS = 10000, HOSTS = 10, RSA_BITS = 2048 };
-
-struct client {
-    int fd;
-    SSL *tls; // NULL until STARTTLS
-    bool shaken;
-    size_t have;
-    char line[LINE_BYTES];
-    char name[32];
-};
+enum { OPERATORS = 10000, HOSTS = 10, RSA_BITS = 2048 };
 
 static EVP_PKEY *ecdsa_key, *rsa_key, *issuer_key;
 static X509 *issuer;
 static X509 *certificates[2][OPERATORS][HOSTS];
+static SSL_CTX *context;
+static int listening, silent = -1;
 
 // "mxM.oN.test" into its numbers.
 static bool read_host(const char *name, int *host, int *operator) {
@@ -83,19 +74,8 @@ static SSL_CTX *make_context(const char *ca_file) {
     X509 *root = make_authority("Benchmark Mail Root", root_key, NULL, root_key);
     issuer = make_authority("Benchmark Mail Intermediate", issuer_key, root, root_key);
     write_certificate(ca_file, root);
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-    SSL_CTX_use_certificate(context, make_leaf("MX host", "mx.invalid", ecdsa_key, issuer, issuer_key));
-    SSL_CTX_use_PrivateKey(context, ecdsa_key);
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_tlsext_servername_callback(context, choose_certificate);
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
-    return context;
-}
-
-static void drop(struct client *client) {
-    SSL_free(client->tls);
-    close(client->fd);
-    free(client);
+    X509 *placeholder = make_leaf("MX host", "mx.invalid", ecdsa_key, issuer, issuer_key);
+    return make_tls(placeholder, ecdsa_key, choose_certificate);
 }
 
 static bool say(struct client *client, const char *text) {
@@ -110,6 +90,7 @@ static void greet(struct client *client) {
     socklen_t length = sizeof own;
     getsockname(client->fd, (struct sockaddr *)&own, &length);
     uint32_t address = ntohl(own.sin_addr.s_addr);
+    if ((int)(address & 65535) == silent) return;
     snprintf(client->name, sizeof client->name, "mx%u.o%04u.test", address >> 16 & 255, address & 65535);
     char text[64];
     snprintf(text, sizeof text, "220 %s ESMTP\r\n", client->name);
@@ -117,9 +98,9 @@ static void greet(struct client *client) {
 }
 
 // Answer one command; false when the connection is done.
-static bool obey(struct client *client, SSL_CTX *context) {
+static bool obey(struct client *client) {
     char text[160];
-    const char *verb = client->line;
+    const char *verb = client->text;
     if (!strncasecmp(verb, "EHLO ", 5)) {
         snprintf(text, sizeof text, "250-%s\r\n250-PIPELINING\r\n250-SIZE 10485760\r\n%s250 8BITMIME\r\n",
                  client->name, client->tls ? "" : "250-STARTTLS\r\n");
@@ -127,9 +108,7 @@ static bool obey(struct client *client, SSL_CTX *context) {
     }
     if (!strncasecmp(verb, "STARTTLS", 8) && !client->tls) {
         say(client, "220 go ahead\r\n");
-        client->tls = SSL_new(context);
-        SSL_set_fd(client->tls, client->fd);
-        SSL_set_accept_state(client->tls);
+        start_tls(client, context);
         return true;
     }
     if (!strncasecmp(verb, "QUIT", 4)) {
@@ -141,40 +120,30 @@ static bool obey(struct client *client, SSL_CTX *context) {
     return say(client, "502 not here\r\n");
 }
 
-static bool wants_more(struct client *client, int result) {
-    int error = SSL_get_error(client->tls, result);
-    ERR_clear_error();
-    return error == SSL_ERROR_WANT_READ;
+// Answer the commands that are there; false when the connection is done.
+static bool obey_all(struct client *client) {
+    char *end;
+    while ((end = strstr(client->text, "\r\n"))) {
+        bool in_clear = !client->tls;
+        *end = 0;
+        if (!obey(client)) return false;
+        client->have -= (size_t)(end + 2 - client->text);
+        memmove(client->text, end + 2, client->have + 1);
+        if (in_clear && client->tls) client->have = 0, client->text[0] = 0; // the handshake is next
+    }
+    return true;
 }
 
-// One step; false when the connection is done.
-static bool serve(struct client *client, SSL_CTX *context) {
-    for (;;) {
-        if (client->tls && !client->shaken) {
-            int result = SSL_accept(client->tls);
-            if (result != 1) return wants_more(client, result);
-            client->shaken = true;
-        }
-        int room = (int)(LINE_BYTES - 1 - client->have), n;
-        if (room == 0) return false;
-        if (client->tls) {
-            n = SSL_read(client->tls, client->line + client->have, room);
-            if (n <= 0) return wants_more(client, n);
-        } else {
-            n = (int)read(client->fd, client->line + client->have, (size_t)room);
-            if (n <= 0) return n < 0 && errno == EAGAIN;
-        }
-        client->have += (size_t)n;
-        client->line[client->have] = 0;
-        char *end;
-        while ((end = strstr(client->line, "\r\n"))) {
-            *end = 0;
-            if (!obey(client, context)) return false;
-            client->have -= (size_t)(end + 2 - client->line);
-            memmove(client->line, end + 2, client->have + 1);
-            if (client->tls && !client->shaken) break;
-        }
+static void handle(int epoll, void *who) {
+    struct client *client = who;
+    if (!client) {
+        while ((client = accept_client(epoll, listening, sizeof *client, SOCK_NONBLOCK))) greet(client);
+        return;
     }
+    enum progress progress;
+    while ((progress = receive(client)) == DONE)
+        if (!obey_all(client)) break;
+    if (progress != WAITING) drop(client);
 }
 
 int main(int argc, char **argv) {
@@ -182,36 +151,14 @@ int main(int argc, char **argv) {
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--listen")) address = argv[i + 1];
         else if (!strcmp(argv[i], "--ca-file")) ca_file = argv[i + 1];
+        else if (!strcmp(argv[i], "--silent")) silent = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--cpu")) pin_to(atoi(argv[i + 1]));
         else die("unknown option %s", argv[i]);
     }
-    if (!address || !ca_file) die("usage: smtpd --listen ADDRESS --ca-file OUT.pem [--cpu N]");
-    signal(SIGPIPE, SIG_IGN);
-    SSL_CTX *context = make_context(ca_file);
-    int listening = listen_on(address), epoll = epoll_create1(0);
-    fcntl(listening, F_SETFL, O_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event);
+    if (!address || !ca_file) die("usage: smtpd --listen ADDRESS --ca-file OUT.pem [--silent OPERATOR] [--cpu N]");
+    context = make_context(ca_file), listening = listen_for_many(address);
+    int epoll = epoll_create1(0);
+    watch(epoll, listening, NULL);
     print_digest(ecdsa_key), print_digest(rsa_key);
-    puts("ready");
-    fflush(stdout);
-    struct epoll_event events[MAX_EVENTS];
-    for (;;) {
-        int ready = epoll_wait(epoll, events, MAX_EVENTS, -1);
-        for (int i = 0; i < ready; i++) {
-            struct client *client = events[i].data.ptr;
-            if (client) {
-                if (!serve(client, context)) drop(client);
-                continue;
-            }
-            for (int fd; (fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0;) {
-                set_no_delay(fd);
-                client = allocate(sizeof *client);
-                client->fd = fd;
-                greet(client);
-                event = (struct epoll_event){.events = EPOLLIN, .data.ptr = client};
-                epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
-            }
-        }
-    }
+    handle_events(epoll, handle);
 }

@@ -148,8 +148,8 @@ def is_name(name: str) -> bool:
 
 
 def shown(line: str) -> str:
-    """A policy line as it should arrive: one `?` for each character that may not."""
-    return re.sub(r"[^ -z|~]", "?", line).strip()
+    """A policy line as it should arrive: a blank for a tab, `?` for what else may not."""
+    return re.sub(r"[^ -z|~]", "?", line.replace("\t", " ")).strip()
 
 
 def read_policy(value: str) -> tuple[str, list[tuple[str, str]]]:

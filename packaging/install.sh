@@ -70,7 +70,9 @@ done
 install -D -m 0644 packaging/sysusers.d/strictmail.conf "$root/etc/sysusers.d/strictmail.conf"
 install -D -m 0644 packaging/tmpfiles.d/strictmail.conf "$root/etc/tmpfiles.d/strictmail.conf"
 units=$root/etc/systemd/system
-install -D -m 0644 packaging/systemd/strictmail-postfix.socket "$units/strictmail-postfix.socket"
+for unit in strictmail-postfix.socket strictmail-tlsrpt.socket; do
+    install -D -m 0644 "packaging/systemd/$unit" "$units/$unit"
+done
 mkdir -p "$units"
 sed 's|^ExecStart=/usr/bin/|ExecStart=/usr/local/bin/|' packaging/systemd/strictmail.service >"$units/strictmail.service"
 

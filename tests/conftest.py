@@ -7,6 +7,7 @@ With STRICTMAIL_SOAK_EXAMPLES set (scripts/soak) the examples are drawn anew.
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -18,3 +19,7 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("strictmail")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As behind `&` in a script; programs that are started would inherit it, and never stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """SMTP Strict Transport Security at both ends: verified TLS, or the mail does not travel.
 
-The names of `strictmail.api` and of `strictmail.checker.client` can be imported from here; they
-are loaded when first used.
+The names of `strictmail.api`, of `strictmail.checker.client` and of `strictmail.sessionclient` can
+be imported from here; they are loaded when first used.
 """
 
 import importlib
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     )
     from strictmail.checker.client import CheckClient, CheckOptions, check
     from strictmail.core.check.result import CheckResult
+    from strictmail.core.tlsrpt.results import PolicyType, ResultType
+    from strictmail.core.tlsrpt.session import JudgedPolicy, Session, make_detail, make_policy
+    from strictmail.core.tlsrpt.sessionjson import TimedSession
+    from strictmail.sessionclient import report_sessions
 
 __all__ = [
     "CheckClient",
@@ -33,12 +37,20 @@ __all__ = [
     "Decision",
     "DecisionSettings",
     "Discovery",
+    "JudgedPolicy",
     "Level",
     "ListenerProfile",
+    "PolicyType",
+    "ResultType",
+    "Session",
+    "TimedSession",
     "check",
     "decide",
     "discover_sync",
     "explain",
+    "make_detail",
+    "make_policy",
+    "report_sessions",
 ]
 
 
@@ -46,7 +58,15 @@ _ELSEWHERE = {
     "CheckClient": "strictmail.checker.client",
     "CheckOptions": "strictmail.checker.client",
     "CheckResult": "strictmail.core.check.result",
+    "JudgedPolicy": "strictmail.core.tlsrpt.session",
+    "PolicyType": "strictmail.core.tlsrpt.results",
+    "ResultType": "strictmail.core.tlsrpt.results",
+    "Session": "strictmail.core.tlsrpt.session",
+    "TimedSession": "strictmail.core.tlsrpt.sessionjson",
     "check": "strictmail.checker.client",
+    "make_detail": "strictmail.core.tlsrpt.session",
+    "make_policy": "strictmail.core.tlsrpt.session",
+    "report_sessions": "strictmail.sessionclient",
 }
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from strictmail.core.overrides import Override
     from strictmail.core.sts.lifecycle import PolicyEntry
     from strictmail.core.sts.values import FetchedPolicy, FetchFailure
+    from strictmail.core.tlsrpt.delivery import SendOutcome
+    from strictmail.core.tlsrpt.destination import Destination
 
 
 class Clock(Protocol):
@@ -132,6 +134,31 @@ class Reach(Protocol):
 
     async def connects(self, host: str, address: str, port: int, seconds: float) -> bool:
         """Whether a TCP connection comes about in time; it is closed at once. Never raises."""
+        ...
+
+
+class ReportMailer(Protocol):
+    """The way of reports by mail."""
+
+    async def send(self, address: str, message: bytes) -> SendOutcome:
+        """Hand over one message for one mailbox. Never raises; bounded in time.
+
+        The same message may come again after a crash: it is sent as it is.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up connections that wait for more."""
+        ...
+
+
+class ReportUploader(Protocol):
+    """The way of reports by HTTPS."""
+
+    async def upload(
+        self, destination: Destination, content: bytes, media_type: str
+    ) -> SendOutcome:
+        """Post one report. Never raises; bounded in time, and in what is read."""
         ...
 
 

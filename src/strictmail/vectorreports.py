@@ -21,7 +21,7 @@ from strictmail.core.tlsrpt.reading import read_document
 from strictmail.core.tlsrpt.report import Identity, build_report, with_unique_id
 from strictmail.core.tlsrpt.reportjson import find_faults
 from strictmail.core.tlsrpt.results import PolicyType, ResultType
-from strictmail.core.tlsrpt.session import ReportedPolicy
+from strictmail.core.tlsrpt.session import ReportedPolicy, report_domain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,16 +47,14 @@ def run_file(given: str) -> dict[str, Any] | None:
 def run_file_build(given: dict[str, Any]) -> str:
     """`rpt-file-build`: a report to the name of its file."""
     counts = DomainCounts()
-    policy = ReportedPolicy(PolicyType.NO_POLICY_FOUND, given["domain"])
+    domain = report_domain(given["domain"])
+    policy = ReportedPolicy(PolicyType.NO_POLICY_FOUND, domain)
     counts.policies[policy] = PolicyCounts(successes=1)
-    report = build_report(
-        date.fromisoformat(given["day"]),
-        given["domain"],
-        counts,
-        Identity("Organization", given["contact"]),
-    )
+    local, _, submitter = given["contact"].rpartition("@")
+    identity = Identity("Organization", f"{local}@{report_domain(submitter)}")
+    report = build_report(date.fromisoformat(given["day"]), domain, counts, identity)
     assert report is not None
-    named = with_unique_id(report, given.get("id") or "")
+    named = with_unique_id(report, str(given.get("id") or ""))
     return report_filename(named, is_gzip=given["gz"])
 
 
@@ -99,8 +97,9 @@ def accepts_json(got: dict[str, str], outcome: str | dict[str, str]) -> bool:
 def run_tls_required(given: Any) -> str:
     """`tls-required`: header lines, perhaps with a MAIL parameter, to the wish."""
     if isinstance(given, dict):
-        parameter = given.get("mail_param")
-        return str(read_wish(given.get("hdr", ()), [parameter] if parameter else []))
+        parameters = given.get("mail_param") or ()
+        words = parameters.split() if isinstance(parameters, str) else parameters
+        return str(read_wish(given.get("hdr") or (), words))
     return str(read_wish(given))
 
 
@@ -155,40 +154,59 @@ def _unreachable(_given: str) -> ResultType:
     return ResultType.STS_POLICY_FETCH_ERROR
 
 
+def _mandatory(given: str) -> ResultType | None:
+    failed = re.search(_LOOKUP_FAILED, given, re.IGNORECASE)
+    tlsa = DnsState.ERROR if failed else DnsState.ABSENT
+    return refusal_type(DnsState.SECURE, tlsa, mandatory=True)
+
+
+def _mx_lookup(given: str) -> ResultType | None:
+    has_dane = not re.search(r"(without|no|not) DANE", given, re.IGNORECASE)
+    return refusal_type(DnsState.ERROR, DnsState.ABSENT, dane=has_dane)
+
+
 _HOSTNAME_MISMATCH: Final = 62
 """X509_V_ERR_HOSTNAME_MISMATCH."""
 
-_OF_POLICY_HOST: Final = r"policy host|mta-sts\.|https"
+_POLICY_HOST: Final = (
+    r"policy host|mta-sts\.|https|policy (server|fetch|download|served|larger|too)"
+)
+_BAD_CHAIN: Final = (
+    "self-signed|(un|not )trusted|(unknown|private) (CA|root)|intermediate|issuer|revoked|chain"
+    "|constraint|path ?len"
+)
+_LOOKUP_FAILED: Final = r"bogus|SERVFAIL|time[sd]? ?-?out|fails|failed"
 
 _SITUATIONS: Final[tuple[tuple[str, Callable[[str], ResultType | None]], ...]] = (
     (
-        rf"({_OF_POLICY_HOST}).*(certificate|cert\b|self-signed|expired|another name)",
+        rf"({_POLICY_HOST}).*(certificate|cert\b|self-signed|expired|another name)",
         _fetch(judge_certificate_error(_HOSTNAME_MISMATCH, "Hostname mismatch")),
     ),
     (
-        r"policy body|body (of|without)|policy text|policy without|max_age|mode ",
+        r"policy (body|text|syntax|without|mode)|body (of|without)|max_age|mode |invalid policy",
         _fetch(_invalid_body()),
     ),
-    (rf"({_OF_POLICY_HOST}).*\b[1-5]\d\d\b|redirect", _status),
-    (rf"({_OF_POLICY_HOST})", _unreachable),
-    (
-        r"(mandatory|required) DANE|DANE (is )?(mandatory|required)|dane-only",
-        lambda _given: refusal_type(DnsState.SECURE, DnsState.ABSENT, mandatory=True),
-    ),
-    (
-        r"TLSA.*(bogus|SERVFAIL|time-?out|fails|failed)|(bogus|SERVFAIL).*TLSA|DNSSEC",
-        _host(dane=Dane.ERROR),
-    ),
+    (rf"({_POLICY_HOST}).*\b[1-5]\d\d\b|redirect", _status),
+    (rf"({_POLICY_HOST})", _unreachable),
+    (r"(mandatory|required) DANE|DANE (is )?(mandatory|required)|dane-only", _mandatory),
+    (rf"MX (RRset|lookup|answer|record).*({_LOOKUP_FAILED})|({_LOOKUP_FAILED}) MX", _mx_lookup),
+    (rf"TLSA.*({_LOOKUP_FAILED})|({_LOOKUP_FAILED}).*TLSA|DNSSEC", _host(dane=Dane.ERROR)),
     (r"TLSA.*unusable|no usable TLSA|none usable", _host(dane=Dane.UNUSABLE)),
-    (r"TLSA", _host(dane=Dane.MISMATCH)),
+    (r"TLSA|DANE-(EE|TA)", _host(dane=Dane.MISMATCH)),
     (r"STARTTLS|EHLO", _host(handshake=Handshake.NO_STARTTLS)),
     (r"notAfter|expired", _host(certificate=Certificate.EXPIRED)),
     (
-        r"self-signed|untrusted|unknown CA|unknown root|intermediate|issuer|not trusted|revoked",
+        rf"{_BAD_CHAIN}|notBefore|not yet valid",
         _host(certificate=Certificate.UNTRUSTED),
     ),
-    (r"SAN|another name|other name|mismatch.*name|CN\b", _host(certificate=Certificate.WRONG_NAME)),
+    (
+        r"\bSAN\b|(another|other|wrong) (host|name)|mismatch.*name|name.*mismatch|\bCN\b",
+        _host(certificate=Certificate.WRONG_NAME),
+    ),
     (r"(not|off|missing).*(policy|mx pattern|listed)", _host(name="other.example.net")),
-    (r"alert|handshake|protocol|cipher|TLS 1|version", _host(handshake=Handshake.FAILED)),
+    (
+        r"alert|handshake|protocol|cipher|TLS 1|version|key|algorithm",
+        _host(handshake=Handshake.FAILED),
+    ),
 )
 """The first that fits decides."""

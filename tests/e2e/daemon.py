@@ -51,6 +51,9 @@ ca_file = "{ca_file}"
 allow_networks = ["127.0.0.0/8"]
 fetch_timeout = "8s"
 
+[check]
+greeting_timeout = "5s"
+
 [http]
 listen = "127.0.0.1:8460"
 """

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import socket
+from typing import TYPE_CHECKING, Final
 
+from strictmail import __version__
 from strictmail.checker.gate import Gate
 from strictmail.checker.gather import Gatherer
 from strictmail.checker.hosts import HostCache
-from strictmail.checker.memo import MemoResolver
 from strictmail.checker.servers import NameServers
 from strictmail.net.authority import AuthorityClient
 from strictmail.net.connectto import STRAIGHT
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from strictmail.net.connectto import ConnectMap
     from strictmail.ports import Clock, Resolver, Rng
 
+USER_AGENT: Final = f"strictmail/{__version__}"
+
 
 def assemble(
     resolver: Resolver,
@@ -33,18 +36,22 @@ def assemble(
     *,
     clock: Clock,
     rng: Rng,
-    ca_file: str | None = None,
+    mx_ca_file: str | None = None,
+    policy_ca_file: str | None = None,
+    user_agent: str = USER_AGENT,
     connect_map: ConnectMap = STRAIGHT,
     sleep: Sleeper = asyncio.sleep,
 ) -> Gatherer:
     """Make a gatherer over the network, for one run. Close it at the end.
 
     Args:
-        resolver: Asked once for each name and type within the TTL; stays the caller's to close.
+        resolver: See `Gatherer`; stays the caller's to close.
         settings: The bounds.
         clock: Time.
         rng: Ids of questions, and the spread of retries; `random.SystemRandom` outside tests.
-        ca_file: Trusted roots in PEM; None for the system's.
+        mx_ca_file: Trusted roots in PEM for MX hosts; None for the system's.
+        policy_ca_file: The same for policy hosts and report endpoints.
+        user_agent: What to say to policy hosts.
         connect_map: Where connections go instead; `resolved` already. With one, canaries say
             nothing of port 25: leave them out of the settings.
         sleep: Waits.
@@ -54,38 +61,33 @@ def assemble(
         ValueError: The EHLO name or a network is malformed.
     """
     reach = NetReach(connect_map)
-    memo = MemoResolver(
-        resolver,
-        clock,
-        keep_seconds=settings.keep_answers_seconds,
-        max_entries=settings.max_kept_answers,
-    )
     fetcher = HttpsPolicyFetcher(
-        memo,
-        ca_file=ca_file,
+        resolver,
+        ca_file=policy_ca_file,
         timeout=settings.policy_seconds,
         allow_networks=settings.allow_networks,
         connect_map=connect_map,
+        user_agent=user_agent,
     )
-    gate = Gate(memo, reach, settings)
+    gate = Gate(resolver, reach, settings)
     prober = SmtpTlsProber(
         clock,
-        ehlo_name=settings.ehlo_name,
-        ca_file=ca_file,
+        ehlo_name=settings.ehlo_name or socket.getfqdn(),
+        ca_file=mx_ca_file,
         limits=settings.probe_limits,
         connect_map=connect_map,
     )
     hosts = HostCache(prober, gate, settings, clock=clock, rng=rng, sleep=sleep)
     authorities = AuthorityClient(rng=rng, timeout=settings.server_seconds, connect_map=connect_map)
     return Gatherer(
-        resolver=memo,
+        resolver=resolver,
         fetcher=fetcher,
-        policy_prober=HttpsPolicyHostProber(fetcher, ChainVerifier(ca_file), clock),
+        policy_prober=HttpsPolicyHostProber(fetcher, ChainVerifier(policy_ca_file), clock),
         servers=NameServers(authorities, reach, settings, clock),
         rua_prober=RuaClient(
-            memo,
+            resolver,
             prober=hosts if settings.want_probes else None,
-            ca_file=ca_file,
+            ca_file=policy_ca_file,
             timeout=settings.rua_seconds,
             allow_networks=settings.allow_networks,
             connect_map=connect_map,

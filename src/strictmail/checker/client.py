@@ -14,34 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from strictmail import __version__
-from strictmail.checker.gate import Gate
-from strictmail.checker.gather import Gatherer
-from strictmail.checker.hosts import HostCache
+from strictmail.checker.assemble import USER_AGENT, assemble
 from strictmail.checker.inputs import read_domain
 from strictmail.checker.memo import MemoResolver
-from strictmail.checker.servers import NameServers
 from strictmail.checker.settings import CheckSettings
 from strictmail.core.check.judge import judge
-from strictmail.net.authority import AuthorityClient
 from strictmail.net.connectto import STRAIGHT, ConnectMap
 from strictmail.net.dns import DnsResolver, is_loopback, system_servers
-from strictmail.net.https import HttpsPolicyFetcher
-from strictmail.net.policyprobe import HttpsPolicyHostProber
-from strictmail.net.reach import NetReach
-from strictmail.net.ruaprobe import RuaClient
-from strictmail.net.smtp import ProbeLimits, SmtpTlsProber
-from strictmail.net.x509 import ChainVerifier
 from strictmail.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from strictmail.checker.gather import Gatherer
     from strictmail.core.check.result import CheckResult
     from strictmail.core.sts.lifecycle import PolicyEntry
     from strictmail.ports import Clock
@@ -59,11 +48,8 @@ class CheckOptions:
         mx_ca_file: Trusted roots in PEM for MX hosts; None: the system's.
         policy_ca_file: The same for policy hosts and report endpoints.
         connect_to: `HOST1:PORT1:HOST2:PORT2` as curl takes it: where connections go instead.
-        ehlo_name: What to say in EHLO; "": this machine's name.
         user_agent: What to say to policy hosts.
-        fetch_timeout: Seconds for one policy fetch.
-        limits: Seconds for each step of a session with an MX host.
-        settings: The bounds of a check.
+        settings: How a check is made, and its bounds.
     """
 
     servers: tuple[tuple[str, int], ...] = ()
@@ -73,10 +59,7 @@ class CheckOptions:
     mx_ca_file: str | None = None
     policy_ca_file: str | None = None
     connect_to: tuple[str, ...] = ()
-    ehlo_name: str = ""
-    user_agent: str = f"strictmail/{__version__}"
-    fetch_timeout: float = 60.0
-    limits: ProbeLimits = field(default_factory=ProbeLimits)
+    user_agent: str = USER_AGENT
     settings: CheckSettings = field(default_factory=CheckSettings)
 
 
@@ -103,6 +86,8 @@ class CheckClient:
 
         Raises:
             OSError: No DNS socket can be opened, or the roots cannot be read.
+            ValueError: The EHLO name or a network is malformed.
+            UnreachableError: A name in `connect_to` has no address.
         """
         try:
             await self._build()
@@ -132,67 +117,29 @@ class CheckClient:
         return judge(await self._gatherer.gather(read_domain(domain).domain, cached))
 
     async def _build(self) -> None:
-        options, clock, rng = self._options, self._clock, random.SystemRandom()
+        options, settings = self._options, self._options.settings
         own = await self._start_resolver()
         connect_map = await self._connect_map.resolved(own)
-        settings = options.settings
         if connect_map != STRAIGHT:
             # Connections go to a lab: what stands there says nothing about the real port 25.
             settings = replace(settings, port25_canaries=())
         resolver = MemoResolver(
             own,
-            clock,
+            self._clock,
             max_entries=settings.max_kept_answers,
             keep_seconds=settings.keep_answers_seconds,
         )
-        self._stack.push_async_callback(resolver.close)
-        reach = NetReach(connect_map)
-        gate = Gate(resolver, reach, settings)
-        self._stack.push_async_callback(gate.close)
-        prober = SmtpTlsProber(
-            clock,
-            ehlo_name=options.ehlo_name or socket.getfqdn(),
-            ca_file=options.mx_ca_file,
-            limits=options.limits,
-            connect_map=connect_map,
-        )
-        hosts = HostCache(prober, gate, settings, clock=clock, rng=rng, sleep=asyncio.sleep)
-        self._stack.push_async_callback(hosts.close)
-        fetcher = HttpsPolicyFetcher(
+        self._gatherer = assemble(
             resolver,
-            ca_file=options.policy_ca_file,
-            timeout=options.fetch_timeout,
-            allow_networks=settings.allow_networks,
-            connect_map=connect_map,
-            user_agent=options.user_agent,
-        )
-        servers = NameServers(
-            AuthorityClient(rng=rng, timeout=options.dns_timeout, connect_map=connect_map),
-            reach,
             settings,
-            clock,
+            clock=self._clock,
+            rng=random.SystemRandom(),
+            mx_ca_file=options.mx_ca_file,
+            policy_ca_file=options.policy_ca_file,
+            user_agent=options.user_agent,
+            connect_map=connect_map,
         )
-        self._stack.push_async_callback(servers.close)
-        self._gatherer = Gatherer(
-            resolver=resolver,
-            fetcher=fetcher,
-            policy_prober=HttpsPolicyHostProber(
-                fetcher, ChainVerifier(options.policy_ca_file), clock
-            ),
-            servers=servers,
-            rua_prober=RuaClient(
-                resolver,
-                prober=hosts,
-                ca_file=options.policy_ca_file,
-                allow_networks=settings.allow_networks,
-                connect_map=connect_map,
-            ),
-            hosts=hosts,
-            gate=gate,
-            settings=settings,
-            clock=clock,
-            sleep=asyncio.sleep,
-        )
+        self._stack.push_async_callback(self._gatherer.close)
 
     async def _start_resolver(self) -> DnsResolver:
         options = self._options

@@ -28,9 +28,9 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, ParamSpec
 
-from strictmail.checker.flights import Flights
+from strictmail.checker.flights import Flights, Kept
 from strictmail.checker.limits import KeyedLimiter
-from strictmail.checker.memo import MemoResolver
+from strictmail.checker.memo import HeldAnswers
 from strictmail.checker.servers import Delegations
 from strictmail.checker.sheet import FAMILIES, HostSheet, Sheet
 from strictmail.core.check.facts import (
@@ -73,15 +73,12 @@ P = ParamSpec("P")
 
 HTTPS_PORT: Final = 443
 
-FOREVER: Final = (1e9, 1e9)
-"""A check holds on to its answers until it ends."""
-
-MAX_CHECK_ANSWERS: Final = 1024
-"""DNS answers of one check; more than its bounds let it ask for."""
-
 _WITH_TLSA_ANSWER: Final = frozenset(
     {TlsaState.NONE, TlsaState.USABLE, TlsaState.UNUSABLE, TlsaState.ERROR}
 )
+
+_WITHOUT_QUESTION: Final = frozenset({TlsaState.NOT_ASKED, TlsaState.NOT_APPLICABLE})
+"""Behind unsigned MX records, and unsigned addresses."""
 
 _AGENT_MATTERS: Final = frozenset(
     {"http-status", "redirect", "media-type", "content-encoding", "truncated", "http", "tls"}
@@ -139,7 +136,7 @@ class Gatherer:
         self.sleep = sleep
         self.policy_hosts = KeyedLimiter(settings.connections_per_policy_host)
         self.destinations: Flights[str, RuaFacts] = Flights(
-            clock, max_entries=settings.max_kept_hosts, keep=lambda _: settings.keep_seconds
+            Kept(clock, max_entries=settings.max_kept_hosts, keep=lambda _: settings.keep_seconds)
         )
 
     async def gather(self, domain: str, cached: PolicyEntry | None = None) -> DomainFacts:
@@ -176,7 +173,6 @@ class Gatherer:
     async def close(self) -> None:
         """End what is still under way for nobody."""
         await self.destinations.close()
-        await self.servers.close()
         await self.hosts.close()
         await self.gate.close()
 
@@ -191,9 +187,7 @@ class _Check:
         self._settings = owner.settings
         self._mx_hosts: dict[str, MxHost] = {}
         self._tlsa_known = asyncio.Event()
-        self._resolver = MemoResolver(
-            owner.resolver, owner.clock, keep_seconds=FOREVER, max_entries=MAX_CHECK_ANSWERS
-        )
+        self._resolver = HeldAnswers(sheet.domain, owner.resolver)
         self._delegations = Delegations(
             owner.servers, self._resolver, sheet.authorities.append, sheet.miss
         )
@@ -201,17 +195,14 @@ class _Check:
 
     async def run(self) -> None:
         """Everything at once; returns when all of it is done."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                self._start("MX", self._look_at_mx)
-                self._start("MTA-STS record", self._look_at_sts)
-                self._start("TLSRPT record", self._look_at_tlsrpt)
-                self._ask_servers(self._domain, RecordType.MX)
-                self._ask_servers(record_name(self._domain), RecordType.TXT)
-                self._ask_servers(tlsrpt_name(self._domain), RecordType.TXT)
-        finally:
-            await self._resolver.close()
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._start("MX", self._look_at_mx)
+            self._start("MTA-STS record", self._look_at_sts)
+            self._start("TLSRPT record", self._look_at_tlsrpt)
+            self._ask_servers(self._domain, RecordType.MX)
+            self._ask_servers(record_name(self._domain), RecordType.TXT)
+            self._ask_servers(tlsrpt_name(self._domain), RecordType.TXT)
 
     def _start(
         self, subject: str, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs
@@ -244,6 +235,10 @@ class _Check:
             if host.tlsa_state in _WITH_TLSA_ANSWER:
                 base_domain = host.tlsa_base_domain or host.name
                 self._ask_servers(tlsa_qname(base_domain), RecordType.TLSA)
+        if self._owner.resolver.validates:
+            for one in sheet.hosts:
+                if self._mx_hosts[one.name].tlsa_state in _WITHOUT_QUESTION:
+                    self._start(f"TLSA records of {one.name}", self._look_at_idle_tlsa, one)
 
     async def _look_at_host(self, host: HostSheet) -> None:
         if is_address(host.name):
@@ -315,6 +310,10 @@ class _Check:
 
     async def _look_at_host_tlsrpt(self, host: HostSheet) -> None:
         host.tlsrpt = await self._resolver.lookup(tlsrpt_name(host.name), RecordType.TXT)
+
+    async def _look_at_idle_tlsa(self, host: HostSheet) -> None:
+        # RFC 7672 §2.2.1: no sender has to ask (DANE-23); their owner wants to know it.
+        host.idle_tlsa = await self._resolver.lookup(tlsa_qname(host.name), RecordType.TLSA)
 
     # ---- the policy -------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from strictmail.checker.flights import Flights
+from strictmail.checker.flights import Flights, Kept
 from strictmail.checker.limits import KeyedLimiter, Spacing
 from strictmail.core.check.facts import (
     PortState,
@@ -93,7 +93,7 @@ class HostCache:
         self._spacing = Spacing(settings.spacing_seconds, clock, sleep)
         self._visits: OrderedDict[str, _Visits] = OrderedDict()
         self._sessions: Flights[ProbeTarget, ProbeFacts] = Flights(
-            clock, max_entries=settings.max_kept_hosts, keep=lambda _: settings.keep_seconds
+            Kept(clock, max_entries=settings.max_kept_hosts, keep=lambda _: settings.keep_seconds)
         )
 
     async def probe(self, target: ProbeTarget) -> ProbeFacts:

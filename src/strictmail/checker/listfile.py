@@ -186,5 +186,9 @@ def _domain_cell(line: str) -> str:
 def _cells(line: str) -> list[str]:
     first = min((c for c in _DELIMITERS if c in line), key=line.index, default=",")
     # RFC 4180 §2: a quoted cell may hold the delimiter.
-    row = next(csv.reader([line], delimiter=first), [line])
+    try:
+        row = next(csv.reader([line], delimiter=first), [line])
+    except csv.Error:
+        # A lone CR, which Python's reader takes for the end of a row.
+        row = line.split(first)
     return [cell.strip() for cell in row] or [line]

@@ -21,7 +21,7 @@ a line of a newer schema            `SchemaTooNewError`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from strictmail.core.check.result import CheckResult
 
 MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
-"""A result with every bound of a check reached is smaller; a longer line is none of ours."""
+"""Longer lines are not written, and none of ours; see `core.check.bounds`."""
 
 _LINE_START: Final = b'{"schema":'
 
@@ -55,8 +55,32 @@ _HEAD_DECODER: Final = msgspec.json.Decoder(_Head)
 
 
 def encode_line(result: CheckResult) -> bytes:
-    """A result as a line, with its line feed."""
-    return encode(result) + b"\n"
+    """A result as a line, with its line feed.
+
+    One that would be too long to be read again, which takes servers that mean it, goes without
+    the certificates of its chains.
+    """
+    line = encode(result)
+    if len(line) >= MAX_RESULT_BYTES:
+        line = encode(_without_certificates(result))
+    return line + b"\n"
+
+
+def _without_certificates(result: CheckResult) -> CheckResult:
+    hosts = tuple(
+        replace(
+            host,
+            addresses=tuple(
+                replace(
+                    address,
+                    chains=tuple(replace(chain, certificates=()) for chain in address.chains),
+                )
+                for address in host.addresses
+            ),
+        )
+        for host in result.hosts
+    )
+    return replace(result, hosts=hosts)
 
 
 @dataclass(frozen=True, slots=True)

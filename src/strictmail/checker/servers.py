@@ -4,8 +4,8 @@
 The zone of a name is found by asking for NS records upwards, at most up to the domain that
 somebody registered: the servers of a public suffix know nothing of the records below it. Every
 server is asked at every address that this machine has a way to, up to the bounds of the settings,
-and few questions at once; what a server said to a question is kept for the run, since MX hosts
-and their zones are shared.
+and few questions at once; what a server said of MX hosts is kept for the run, since domains share
+them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from strictmail.checker.flights import Flights
+from strictmail.checker.flights import Kept, Once
 from strictmail.checker.limits import KeyedLimiter
 from strictmail.core.check.facts import AuthorityFacts, Unknown, UnknownReason
 from strictmail.core.dnsvalues import RecordType, Status
@@ -24,8 +24,9 @@ from strictmail.store.registrable import registrable_domain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from strictmail.checker.memo import HeldAnswers
     from strictmail.checker.settings import CheckSettings
-    from strictmail.ports import AuthorityLookup, Clock, Reach, Resolver
+    from strictmail.ports import AuthorityLookup, Clock, Reach
 
 DNS_PORT: Final = 53
 
@@ -49,24 +50,36 @@ class NameServers:
         self.reach = reach
         self._lookup = lookup
         self._limiter = KeyedLimiter(settings.questions_per_server)
-        self._said: Flights[_Key, AuthorityFacts] = Flights(
-            clock, max_entries=settings.max_kept_hosts, keep=lambda _: settings.keep_seconds
+        self._said: Once[_Key, AuthorityFacts] = Once(
+            Kept(clock, max_entries=settings.max_kept_hosts, keep=lambda _: settings.keep_seconds)
         )
 
     async def ask(
-        self, zone: str, server: str, address: str, name: str, rdtype: RecordType
+        self,
+        zone: str,
+        server: str,
+        address: str,
+        name: str,
+        rdtype: RecordType,
+        *,
+        keep: bool = True,
     ) -> AuthorityFacts:
-        """What one server says to one question, now or before."""
+        """What one server says to one question, now or before.
+
+        Args:
+            zone: Of the name.
+            server: Its name.
+            address: Where it is asked.
+            name: Asked for.
+            rdtype: Asked for.
+            keep: Other domains may ask the same.
+        """
 
         async def make() -> AuthorityFacts:
             async with self._limiter.slot(address):
                 return await self._lookup.ask(zone, server, address, name, rdtype)
 
-        return await self._said.get((address, name, rdtype), make)
-
-    async def close(self) -> None:
-        """End the questions under way; who waits for one is cancelled."""
-        await self._said.close()
+        return await self._said.get((address, name, rdtype), make) if keep else await make()
 
 
 class Delegations:
@@ -82,7 +95,7 @@ class Delegations:
     def __init__(
         self,
         servers: NameServers,
-        resolver: Resolver,
+        resolver: HeldAnswers,
         tell: Callable[[AuthorityFacts], None],
         miss: Callable[[str, Unknown], None],
     ) -> None:
@@ -91,6 +104,7 @@ class Delegations:
         self._tell = tell
         self._miss = miss
         self._zones: set[str] = set()
+        self._places: Once[str, list[tuple[str, str]]] = Once()
 
     async def ask(self, name: str, rdtype: RecordType) -> None:
         """Ask all servers of a name's zone."""
@@ -103,15 +117,18 @@ class Delegations:
             self._miss(f"name servers of {zone}", Unknown(UnknownReason.LIMIT, detail))
             return
         self._zones.add(zone)
-        places = await self._servers_of(zone)
+        places = await self._places.get(zone, lambda: self._servers_of(zone))
         async with asyncio.TaskGroup() as group:
-            for server, address in places:
+            for server, address in places[1:]:
                 group.create_task(self._ask_one(zone, server, address, name, rdtype))
+            for server, address in places[:1]:  # this task has nothing else to do
+                await self._ask_one(zone, server, address, name, rdtype)
 
     async def _ask_one(
         self, zone: str, server: str, address: str, name: str, rdtype: RecordType
     ) -> None:
-        self._tell(await self._servers.ask(zone, server, address, name, rdtype))
+        keep = not self._resolver.is_own(name)
+        self._tell(await self._servers.ask(zone, server, address, name, rdtype, keep=keep))
 
     async def _zone_of(self, name: str) -> str:
         """The nearest name upwards that is a zone of its own; "" when there is none to ask."""

@@ -26,8 +26,8 @@ class CheckSettings:
     """How checks are made.
 
     Attributes:
-        ehlo_name: What is said in EHLO: this machine's name, or an address literal. Hosts look
-            askance at any other, so whoever composes a check finds it out.
+        ehlo_name: What is said in EHLO: a name that leads to this machine, or an address literal,
+            since hosts look askance at any other; "" for the machine's own.
         probe_limits: How long one session with an MX host waits for what.
         policy_seconds: For one fetch of a policy: what RFC 8461 §3.3 gives it.
         rua_seconds: For the look at one report destination.
@@ -73,7 +73,7 @@ class CheckSettings:
         canary_seconds: For one of these connections.
     """
 
-    ehlo_name: str = "localhost"
+    ehlo_name: str = ""
     probe_limits: ProbeLimits = DEFAULT_LIMITS
     policy_seconds: float = 60.0
     rua_seconds: float = 30.0

@@ -49,6 +49,7 @@ class HostSheet:
         addresses: The answers that have come, by type.
         sessions: By address, in the order of the answers: what was seen; nothing yet, or what.
         tlsrpt: TXT at `_smtp._tls`.
+        idle_tlsa: TLSA where senders do not ask.
     """
 
     name: str
@@ -56,6 +57,7 @@ class HostSheet:
     addresses: dict[RecordType, Answer] = field(default_factory=dict)
     sessions: dict[str, list[ProbeFacts]] = field(default_factory=dict)
     tlsrpt: Answer | None = None
+    idle_tlsa: Answer | None = None
 
     def facts(self, at: datetime) -> HostFacts:
         """The same as a value; what is missing was not done in time."""
@@ -72,6 +74,7 @@ class HostSheet:
             () if is_address(self.name) else tuple(answers),
             tuple(probes),
             self.tlsrpt,
+            self.idle_tlsa,
         )
 
     def _late(self, address: str, at: datetime) -> ProbeFacts:

@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, str]] = {
     "check": "Say what would happen to mail for a domain, and what to change.",
     "cache": "Look at the cached policies, refresh or remove them.",
     "policy": "Override what a domain demands, for a while.",
+    "report": "Look at TLS reports, send them, stop them.",
     "doctor": "Check this machine: resolver, MTA, clock, rights.",
     "config": "Show, check and explain the configuration.",
     "lab": "Run a small internet full of faults to try things on.",
@@ -80,7 +81,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
     code = run(args)
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # the caller may have closed it
+            sys.stdout.flush()
     except BrokenPipeError:
         code = _on_broken_pipe()
     sys.exit(code)

@@ -423,16 +423,12 @@ def export(config: Config, *, out: str | None) -> int:
 
 
 def _write_lines(out: str, lines: Iterable[str]) -> int:
-    from pathlib import Path
+    from strictmail.cli.writing import whole_file
 
-    target = Path(out)
-    partial = target.with_name(target.name + ".partial")
     try:
-        with partial.open("w", encoding="ascii") as file:
+        with whole_file(out) as file:
             count = sum(file.write(line + "\n") > 0 for line in lines)
-        partial.replace(target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         print(f"{printable(out)}: {error.strerror}; nothing exported", file=sys.stderr)
         return ExitCode.CANTCREAT
     print(f"exported {count} policies to {printable(out)}")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import sys
@@ -13,23 +12,38 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from strictmail.cli.composition_check import check_options, history, opened
 from strictmail.cli.configured import configured
 from strictmail.cli.exitcodes import ExitCode
 from strictmail.cli.printing import DURATION, printable
+from strictmail.cli.writing import whole_file
+from strictmail.core.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import timedelta
+    from collections.abc import Sequence
 
-    from strictmail.checker.client import CheckOptions
-    from strictmail.core.check.result import CheckResult
-    from strictmail.core.sts.lifecycle import PolicyEntry
+    from strictmail.core.check.result import CheckResult, Severity
     from strictmail.runtime.config import Config
 
 FORMATS: Final = ("text", "json", "nagios", "prometheus", "markdown", "html")
 DEFAULT_WIDTH: Final = 100
 AT_ONCE: Final = 8
 """Domains of one command line that are checked at the same time."""
+
+
+class CheckContext(click.Context):
+    """Of the check itself, which nobody calls `run`."""
+
+    @property
+    def command_path(self) -> str:
+        """As it is typed: `strictmail check`."""
+        return self.parent.command_path if self.parent is not None else super().command_path
+
+
+class CheckCommand(click.Command):
+    """The check itself."""
+
+    context_class = CheckContext
 
 
 class CheckGroup(click.Group):
@@ -84,7 +98,7 @@ def command() -> None:
     """
 
 
-@command.command(_RUN, hidden=True)
+@command.command(_RUN, cls=CheckCommand, hidden=True)
 @click.argument("domains", nargs=-1, metavar="DOMAIN...")
 @click.option(
     "--format",
@@ -103,7 +117,13 @@ def command() -> None:
     show_default=True,
     help="The least severity that makes the exit code other than 0.",
 )
-@click.option("--from", "source", metavar="LIST", help="Check the domains of a file; `-`: stdin.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    metavar="LIST",
+    help="Check the domains of a file; `-`: stdin.",
+)
 @click.option(
     "--out",
     metavar="RESULTS",
@@ -141,6 +161,7 @@ def command() -> None:
 @click.option("--timeout", type=DURATION, metavar="TIME", help="For one domain, such as 60s.")
 @click.option(
     "--history",
+    type=click.Path(exists=True, dir_okay=False),
     metavar="RESULTS",
     help="Earlier results: what senders may have cached then is taken into account.",
 )
@@ -208,87 +229,12 @@ def _read(text: str) -> str:
     return meant.domain
 
 
-def check_options(config: Config, options: dict[str, Any]) -> CheckOptions:
-    """What a check takes from the configuration and from the command line, which counts more."""
-    from strictmail.checker.client import CheckOptions
-    from strictmail.checker.settings import CheckSettings
-    from strictmail.net.smtp import ProbeLimits
-    from strictmail.runtime.options import TrustAd
-
-    wanted, dns = config.check, config.dns
-    servers = tuple(_server(text) for text in options["resolvers"]) or dns.servers
-    trust = {TrustAd.ALWAYS: True, TrustAd.NEVER: False}.get(dns.trust_ad)
-    deadline: timedelta = options["timeout"] or wanted.deadline
-    return CheckOptions(
-        servers=servers,
-        trust_ad=trust,
-        dns_timeout=dns.timeout.total_seconds(),
-        dns_attempts=dns.attempts,
-        mx_ca_file=options["ca_file"] or wanted.ca_file or None,
-        policy_ca_file=options["ca_file"] or config.policy.ca_file or None,
-        connect_to=options["connect_to"],
-        ehlo_name=options["ehlo_name"] or wanted.ehlo_name,
-        user_agent=config.policy.user_agent,
-        fetch_timeout=config.policy.fetch_timeout.total_seconds(),
-        limits=ProbeLimits(
-            connect=wanted.connect_timeout.total_seconds(),
-            greeting=wanted.greeting_timeout.total_seconds(),
-            command=wanted.command_timeout.total_seconds(),
-        ),
-        settings=CheckSettings(
-            deadline_seconds=deadline.total_seconds(),
-            allow_networks=(*config.policy.allow_networks, *options["networks"]),
-            want_probes=not options["no_smtp"],
-            connections_per_operator=wanted.operator_connections,
-            port25_canaries=wanted.port25_canaries,
-        ),
-    )
-
-
-def _server(text: str) -> tuple[str, int]:
-    from strictmail.net.dns import DNS_PORT
-    from strictmail.runtime.addresses import parse_host_port
-
-    try:
-        return parse_host_port(text, default_port=DNS_PORT)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--resolver") from None
-
-
-@contextlib.contextmanager
-def _history(config: Config, file: str | None) -> Any:
-    """Gives a function: the policy that senders may hold of a domain, or None."""
-    from datetime import UTC, datetime
-
-    from strictmail.checker.history import entry_of, latest
-    from strictmail.checker.resultfile import ResultFile
-    from strictmail.store.policies import SqlitePolicyStore
-
-    sources: list[Callable[[str], PolicyEntry | None]] = []
-    with contextlib.ExitStack() as stack:
-        if file is not None:
-            earlier = stack.enter_context(ResultFile(file))
-
-            def of_results(domain: str) -> PolicyEntry | None:
-                found = earlier.find(domain)
-                return entry_of(found) if found is not None else None
-
-            sources.append(of_results)
-        if os.access(config.policies_path, os.R_OK):
-            store = SqlitePolicyStore(config.policies_path, create=False)
-            stack.callback(store.close)
-            sources.append(store.load)
-        yield lambda domain: latest(domain, datetime.now(UTC), *sources)
-
-
 async def _check_all(
     config: Config, domains: Sequence[str], options: dict[str, Any]
 ) -> list[CheckResult]:
-    from strictmail.checker.client import CheckClient
-
     limit = asyncio.Semaphore(AT_ONCE)
-    with _history(config, options["history"]) as cached:
-        async with CheckClient(check_options(config, options)) as client:
+    with history(config, options["history"]) as cached:
+        async with opened(check_options(config, options)) as client:
 
             async def one(domain: str) -> CheckResult:
                 async with limit:
@@ -314,9 +260,10 @@ async def _check_list(config: Config, source: str, out: str, options: dict[str, 
     from datetime import timedelta
 
     from strictmail.checker.bulk import run_bulk
-    from strictmail.checker.client import CheckClient
     from strictmail.checker.pool import BulkLimits, Ending
+    from strictmail.checker.render.exits import code_of, severities_of
     from strictmail.runtime.clock import SystemClock
+    from strictmail.runtime.garbage import collect_seldom
 
     wanted = check_options(config, options)
     limits = BulkLimits(
@@ -324,11 +271,19 @@ async def _check_list(config: Config, source: str, out: str, options: dict[str, 
         # A check has bounds of its own; this one ends a check that hangs.
         domain_deadline=2 * timedelta(seconds=wanted.settings.deadline_seconds),
     )
-    is_terminal = sys.stderr.isatty()
-    with _history(config, options["history"]) as cached:
-        async with CheckClient(wanted) as client:
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    found: set[Severity] = set()
+    with history(config, options["history"]) as cached:
+        async with opened(wanted) as client:
+
+            async def one(domain: str) -> CheckResult:
+                result = await client.check(domain, cached(domain))
+                found.update(severities_of(result))
+                return result
+
+            collect_seldom()
             summary = await run_bulk(
-                lambda domain: client.check(domain, cached(domain)),
+                one,
                 source,
                 Path(out),
                 clock=SystemClock(),
@@ -338,8 +293,27 @@ async def _check_list(config: Config, source: str, out: str, options: dict[str, 
             )
     if summary.ending is Ending.STOPPED:
         return ExitCode.INTERRUPTED
-    complete = summary.ending is Ending.COMPLETE and not summary.tally.failed
-    return ExitCode.OK if complete else ExitCode.TEMPFAIL
+    if summary.ending is not Ending.COMPLETE or summary.tally.failed:
+        return ExitCode.TEMPFAIL
+    least = _least(options["fail_on"])
+    if summary.tally.earlier and least is not None:
+        found |= _found_earlier(out, found)
+    return code_of(found, least, refused=summary.tally.faulty)
+
+
+def _found_earlier(out: str, found: set[Severity]) -> set[Severity]:
+    """What is in the file by now; no further than what decides the exit code."""
+    from strictmail.checker.render.exits import severities_of
+    from strictmail.checker.resultfile import ResultFile
+    from strictmail.core.check.result import Severity
+
+    seen = set(found)
+    with ResultFile(out) as file:
+        for result in file.results_as_written():
+            if Severity.CRITICAL in seen:
+                break
+            seen |= severities_of(result)
+    return seen
 
 
 def _columns() -> int:
@@ -363,34 +337,43 @@ def _write(results: Sequence[CheckResult], options: dict[str, Any]) -> None:
 def _wants_colour(wish: str, output: str | None) -> bool:
     if wish != "auto":
         return wish == "always"
-    return output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if output is not None or os.environ.get("NO_COLOR"):
+        return False
+    # There is no standard output where the caller closed it.
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _shows_unicode(output: str | None) -> bool:
     """Whether what reads us takes more than ASCII: a file is UTF-8."""
-    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
-    return output is not None or encoding in ("utf8", "utf16", "utf32")
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return output is not None or encoding.lower().replace("-", "") in ("utf8", "utf16", "utf32")
 
 
 def _put(text: str, output: str | None) -> None:
     text = text if text.endswith("\n") else f"{text}\n"
-    if output is None:
-        sys.stdout.write(text)
-        return
-    # Whole or not at all: a monitoring system may be reading the file.
-    path = Path(output)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        if output is None:
+            print(text, end="", flush=True)
+            return
+        with whole_file(output) as file:
+            file.write(text)
+    except BrokenPipeError:
         raise
+    except OSError as error:
+        # Not 1, as other failures end: that would be a warning about the domain.
+        where = "standard output" if output is None else output
+        raise StoreUnavailableError(
+            f"{where} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 def _exit_code(results: Sequence[CheckResult], fail_on: str) -> int:
     from strictmail.checker.render import exit_code
+
+    return exit_code(results, _least(fail_on))
+
+
+def _least(fail_on: str) -> Severity | None:
     from strictmail.core.check.result import Severity
 
-    return exit_code(results, None if fail_on == "never" else Severity(fail_on))
+    return None if fail_on == "never" else Severity(fail_on)

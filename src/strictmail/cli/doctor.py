@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from strictmail.cli.configured import configured
+from strictmail.cli.doctor_collect import check_collectors
+from strictmail.cli.doctor_reports import check_reports
 from strictmail.cli.exitcodes import ExitCode
 from strictmail.core.dnsvalues import RecordType
 from strictmail.core.errors import StrictmailError, UnreachableError
@@ -94,6 +96,8 @@ def command(
         *_check_files(config),
         *_check_listeners(config),
         *_check_postfix(config, postconf_command),
+        *check_collectors(config, postconf_command),
+        *check_reports(config, offline=offline),
     ]
     if as_json:
         print(json.dumps(_document(findings), indent=2))

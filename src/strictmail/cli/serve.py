@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import gc
 import os
 import socket
 from pathlib import Path
@@ -63,11 +62,13 @@ HTTP_MODE: Final = 0o660
 def command(
     config: Config, roles: tuple[str, ...], takeover: bool, http: str | None, quiet: bool
 ) -> int:
-    """Run the daemon until SIGTERM: answer MTAs.
+    """Run the daemon until SIGTERM: answer MTAs, count their sessions, report.
 
-    ROLE names what to run instead of the roles of the configuration: `resolver` answers MTAs. A
-    daemon that runs beside another one needs its own --http. SIGHUP reads the configuration again. Several listeners, each with its dialect, stand
-    in the configuration: see strictmail.toml(5).
+    ROLE names what to run instead of the roles of the configuration: `resolver` answers MTAs,
+    `collector` counts the sessions that they tell of, `reporter` reports them to the domains that
+    ask for it. A daemon that runs beside another one needs its own --http. SIGHUP reads the
+    configuration again. Several listeners, each with its dialect, stand in the configuration: see
+    strictmail.toml(5).
     """
     unknown = [role for role in roles if role not in ROLES]
     if unknown:
@@ -203,6 +204,7 @@ class Daemon:
     async def start(self) -> str:
         """Take or open the sockets, start the roles, serve HTTP."""
         from strictmail.runtime import notify
+        from strictmail.runtime.garbage import collect_seldom
 
         predecessors = self._take_over()
         self.events.emit("started", config=self.config.path or "defaults")
@@ -225,7 +227,7 @@ class Daemon:
             # From now on nobody else removes what the predecessor made.
             self._own_paths.update(unix_paths(taken.sockets))
         self._close_unused(self.config)
-        self._tune()
+        collect_seldom()
         self._housekeeping = asyncio.create_task(self._keep_house())
         if self._banner:
             self._print_banner()
@@ -293,13 +295,6 @@ class Daemon:
 
     def _status(self) -> str:
         return "; ".join(role.status() for role in self.roles)
-
-    @staticmethod
-    def _tune() -> None:
-        """Keep the garbage collector away from what lives for ever."""
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
 
     async def _keep_house(self) -> None:
         """Twice a second: each role has its turn; one that is beyond help ends the daemon."""

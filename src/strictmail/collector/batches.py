@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From batches of raw datagrams to counts: each different datagram is decoded once.
 
+What it said is remembered for the batches to come.
 What cannot be counted is counted as such, by reason, and sampled: the first few of each reason a
 day are worth a look, the others would only fill the log.
 """
@@ -9,23 +10,32 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 
 from strictmail.collector.drainer import END, HEAD, NUMBER
 from strictmail.core.errors import DatagramError
 from strictmail.core.mta.datagram import MAX_DATAGRAM_BYTES, decode_datagram
+from strictmail.core.tlsrpt.session import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from strictmail.core.tlsrpt.counts import Counts
+    from strictmail.core.tlsrpt.session import ReportedPolicy, Session
 
 MAX_SAMPLES: Final = 5
 """Malformed datagrams of each reason and day whose text is logged."""
 
 SAMPLE_CHARACTERS: Final = 200
+
+MAX_REMEMBERED_BYTES: Final = 8 * 1024 * 1024
+"""Octets of datagrams in each of the two generations that are remembered; what is made of them
+takes about twice as much again."""
+
+MAX_UNSAVED_DOMAINS: Final = 50_000
+"""Domains and days whose counts wait for a store that cannot be written; more are refused."""
 
 MAX_BATCH_BYTES: Final = 256 * 1024 * 1024
 """A drainer bounds itself far below; a larger batch is no batch."""
@@ -65,27 +75,79 @@ class Batch:
         return self.began.date()
 
 
-@dataclass(slots=True)
-class Tally:
-    """What came of datagrams since the start; plain numbers for the metrics.
+class Memory:
+    """Sessions by their datagram: those of the last ones, bounded.
 
-    Attributes:
-        counted: Sessions that were counted.
-        unverified: Judgements left out since nobody verified them.
-        rejected: By reason code.
+    Two generations: what is found in the older one comes into the younger; when that is full, it
+    becomes the older one, and what nobody has asked for is gone.
+
+    Args:
+        limit: Octets of datagrams in each generation.
     """
 
-    counted: int = 0
-    unverified: int = 0
+    def __init__(self, limit: int = MAX_REMEMBERED_BYTES) -> None:
+        self._limit = limit
+        self._young: dict[bytes, Session] = {}
+        self._old: dict[bytes, Session] = {}
+        self._young_bytes = 0
+        self._policies: dict[ReportedPolicy, ReportedPolicy] = {}
+
+    def decode(self, datagram: bytes) -> Session:
+        """What a datagram says.
+
+        Raises:
+            DatagramError: Nothing in it can be counted; that is not remembered.
+        """
+        session = self._young.get(datagram)
+        if session is not None:
+            return session
+        session = self._old.get(datagram) or self._share(decode_datagram(datagram))
+        self._young_bytes += len(datagram)
+        if self._young_bytes > self._limit:
+            self._young, self._old = {}, self._young
+            self._young_bytes = len(datagram)
+            self._policies = {}
+        self._young[datagram] = session
+        return session
+
+    def _share(self, session: Session) -> Session:
+        """The same session with a policy that others have too: one value, found without a look."""
+        judged = tuple(
+            replace(one, policy=self._policies.setdefault(one.policy, one.policy))
+            for one in session.policies
+        )
+        return replace(session, policies=judged)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of sessions since the start; plain numbers for the metrics.
+
+    Attributes:
+        sessions: Those that were counted, by source and result (`session_result`).
+        rejected: Datagrams that were not, by reason code.
+    """
+
+    sessions: Counter[tuple[str, str]] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     _samples: Counter[tuple[date, str]] = field(default_factory=Counter)
+    _memory: Memory = field(default_factory=Memory)
+
+    @property
+    def counted(self) -> int:
+        """All sessions that were counted."""
+        return sum(self.sessions.values())
+
+    def note(self, source: Source, session: Session, times: int) -> None:
+        """Count a session for the metrics."""
+        self.sessions[str(source), session_result(session)] += times
 
     def count(self, batch: Batch, counts: Counts) -> list[Sample]:
         """Decode a batch into counts.
 
         Args:
             batch: Of one day.
-            counts: Where to.
+            counts: Where to; what waits there for the store bounds what is taken.
 
         Returns:
             Samples for the log.
@@ -93,15 +155,17 @@ class Tally:
         samples = []
         for datagram, times in batch.datagrams.items():
             try:
-                session = decode_datagram(datagram)
+                session = self._memory.decode(datagram)
             except DatagramError as error:
                 self.rejected[error.reason_code] += times
                 if self._wants_sample(batch.day, error.reason_code):
                     text = ascii(datagram[:SAMPLE_CHARACTERS])[2:-1]
                     samples.append(Sample(error.reason_code, str(error), text))
                 continue
-            self.counted += times
-            self.unverified += times * len(session.unverified)
+            if len(counts) >= MAX_UNSAVED_DOMAINS and not counts.has(batch.day, session.domain):
+                self.rejected["store-unavailable"] += times
+                continue
+            self.note(Source.POSTFIX, session, times)
             counts.add(batch.day, session, times)
         return samples
 
@@ -110,6 +174,13 @@ class Tally:
             self._samples.clear()
         self._samples[day, reason_code] += 1
         return self._samples[day, reason_code] <= MAX_SAMPLES
+
+
+def session_result(session: Session) -> str:
+    """One word for a session: `failure` if it failed any policy; `unverified` if none was judged."""
+    if any(not judged.succeeded for judged in session.policies):
+        return "failure"
+    return "success" if session.policies else "unverified"
 
 
 class BatchReader:

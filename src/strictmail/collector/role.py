@@ -14,7 +14,10 @@ a drainer ends by itself       another one is started at once; the socket stays,
                                kernel's queue is all that can overflow in between
 SIGTERM                        drainers empty their queues, everything is committed, then the end:
                                nothing is lost
-the process is killed          at most the batch under way is lost: a second of sessions
+the process is killed          at most the batch under way is lost: a second of sessions; the
+                               kernel's queue stays with whoever else holds the socket
+a successor takes over         both drain the same queue until this one stops: each datagram is
+                               counted by one of them
 =============================  ===================================================================
 """
 
@@ -35,9 +38,10 @@ from strictmail.core.tlsrpt.counts import Counts
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from strictmail.collector.batches import Batch
-    from strictmail.core.tlsrpt.session import Session
+    from strictmail.core.tlsrpt.session import Session, Source
     from strictmail.ports import Clock
     from strictmail.store.sessions import SessionStore
 
@@ -65,6 +69,20 @@ class EventSink(Protocol):
 
 
 @dataclass(slots=True)
+class _Numbers:
+    """What drainers have counted; see `strictmail.collector.batches.Batch`."""
+
+    received: int = 0
+    oversized: int = 0
+    shed: int = 0
+
+    def add(self, other: _Numbers) -> None:
+        self.received += other.received
+        self.oversized += other.oversized
+        self.shed += other.shed
+
+
+@dataclass(slots=True)
 class _Drained:
     """One socket and the process that drains it."""
 
@@ -73,12 +91,30 @@ class _Drained:
     reader: BatchReader = field(default_factory=BatchReader)
     process: asyncio.subprocess.Process | None = None
     pipe: int = -1
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has written something, or ended: told to stop before that, it would lose its queue."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     supervisor: asyncio.Task[None] | None = None
-    oversized: int = 0
-    shed: int = 0
-    received: int = 0
-    received_before: int = 0
+    stopping: bool = False
+    now: _Numbers = field(default_factory=_Numbers)
+    """Of the process that runs."""
+    before: _Numbers = field(default_factory=_Numbers)
+    """Of those before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldSession:
+    """A session that somebody told of in words.
+
+    Attributes:
+        day: The UTC day in which it happened.
+        session: What it showed.
+        times: How many were alike.
+    """
+
+    day: date
+    session: Session
+    times: int = 1
 
 
 class Collector:
@@ -86,8 +122,9 @@ class Collector:
 
     Args:
         store: Where counts go.
-        sockets: The datagram sockets by the identity that reports what comes there.
-        clock: For the day of sessions that do not come as datagrams.
+        sockets: The datagram sockets by the identity that reports what comes there; they stay
+            the caller's to close, once their drainer has ended.
+        clock: The time, for those who tell of sessions.
         events: The log.
     """
 
@@ -104,8 +141,9 @@ class Collector:
         self.restarts = 0
         self.commits = 0
         self.store_failing = False
-        self._clock = clock
+        self.clock = clock
         self._events = events
+        self._numbers_before = _Numbers()
         self._drained = [_Drained(identity, source) for identity, source in sockets]
         self._fresh: dict[str, Counts] = {}
         self._batches: list[tuple[str, Batch]] = []
@@ -127,23 +165,52 @@ class Collector:
         """Empty the queues, commit everything, end the drainers."""
         self._stop_wanted.set()
         for drained in self._drained:
-            if drained.process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    drained.process.send_signal(signal.SIGTERM)
+            drained.stopping = True
+            self._tell_to_stop(drained)
         for drained in self._drained:
-            if drained.supervisor is None:
-                continue
-            try:
-                async with asyncio.timeout(DRAIN_SECONDS):
-                    await asyncio.shield(drained.supervisor)
-            except TimeoutError:
-                if drained.process is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        drained.process.kill()
-                await drained.supervisor
+            await self._see_end(drained)
         if self._committer is not None:
             self._wake.set()
             await self._committer
+
+    @staticmethod
+    def _tell_to_stop(drained: _Drained) -> None:
+        if drained.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                drained.process.send_signal(signal.SIGTERM)
+
+    @staticmethod
+    async def _see_end(drained: _Drained) -> None:
+        if drained.supervisor is None:
+            return
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await asyncio.shield(drained.supervisor)
+        except TimeoutError:
+            if drained.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    drained.process.kill()
+            await drained.supervisor
+
+    async def replace_sockets(self, sockets: Sequence[tuple[str, socket.socket]]) -> None:
+        """Drain these from now on: new ones first; then those that are gone are emptied."""
+        kept = [d for d in self._drained if (d.identity, d.source) in sockets]
+        gone = [d for d in self._drained if d not in kept]
+        known = [(d.identity, d.source) for d in kept]
+        for identity, source in sockets:
+            if (identity, source) not in known:
+                drained = _Drained(identity, source)
+                await self._start_drainer(drained)
+                drained.supervisor = asyncio.create_task(self._supervise(drained))
+                self._drained.append(drained)
+        for drained in gone:
+            drained.stopping = True
+            self._tell_to_stop(drained)
+        for drained in gone:
+            await self._see_end(drained)
+            self._drained.remove(drained)
+            self._numbers_before.add(drained.before)
+            self._numbers_before.add(drained.now)
 
     def is_alive(self) -> bool:
         """Whether the committing goes on."""
@@ -175,10 +242,12 @@ class Collector:
             os.close(writing)
         drained.pipe = reading
         drained.reader = BatchReader()
+        drained.told.clear()
         drained.ended.clear()
-        drained.received_before += drained.received
-        drained.received = 0
+        drained.before.add(drained.now)
+        drained.now = _Numbers()
         asyncio.get_running_loop().add_reader(reading, self._read, drained)
+        await drained.told.wait()
 
     async def _supervise(self, drained: _Drained) -> None:
         """Keep one drainer running; after `stop`, see it end."""
@@ -186,11 +255,13 @@ class Collector:
             await drained.ended.wait()
             assert drained.process is not None
             code = await drained.process.wait()
-            if self._stop_wanted.is_set():
+            if drained.stopping:
                 return
             self.restarts += 1
             self._events.emit("drainer-ended", exit_code=code)
             await asyncio.sleep(RESTART_SECONDS)
+            if drained.stopping:
+                return
             await self._start_drainer(drained)
 
     def _read(self, drained: _Drained) -> None:
@@ -198,13 +269,13 @@ class Collector:
             data = os.read(drained.pipe, READ_BYTES)
         except BlockingIOError:
             return
+        drained.told.set()
         if not data:
             self._close_pipe(drained)
             return
         try:
             for batch in drained.reader.feed(data):
-                drained.received, drained.oversized = batch.received, batch.oversized
-                drained.shed = batch.shed
+                drained.now = _Numbers(batch.received, batch.oversized, batch.shed)
                 self._batches.append((drained.identity, batch))
         except ValueError as error:
             self._events.emit("internal-error", where="drainer", error=str(error))
@@ -218,34 +289,42 @@ class Collector:
 
     # ---- counting -----------------------------------------------------------------------
 
-    async def add(self, session: Session, times: int = 1, identity: str = "") -> None:
-        """Count a session that did not come as a datagram, now; it is on the disk on return.
-
-        Raises:
-            StoreUnavailableError: It was not counted.
-        """
-        counts = Counts()
-        counts.add(self._clock.now().date(), session, times)
-        await asyncio.to_thread(self.store.add, counts, identity)
-        self.tally.counted += times
-
-    async def add_once(
-        self, key: bytes, session: Session, times: int = 1, identity: str = ""
+    async def add(
+        self,
+        told: Sequence[ToldSession],
+        *,
+        source: Source,
+        identity: str = "",
+        key: bytes | None = None,
     ) -> bool:
-        """The same under a name: told again, it is not counted again; whether it was now.
+        """Count sessions that did not come as datagrams, all or none; stored on return.
+
+        Args:
+            told: The sessions.
+            source: Who tells of them.
+            identity: Who reports them.
+            key: A name of this call: told again under it, nothing is counted again.
+
+        Returns:
+            Whether they were counted now; False if they had been before.
 
         Raises:
-            StoreUnavailableError: It was not counted.
+            StoreUnavailableError: None of them was counted.
         """
-        today = self._clock.now().date()
         counts = Counts()
-        counts.add(today, session, times)
-        added = await asyncio.to_thread(
-            self.store.import_once, "http", key, today, counts, identity
-        )
-        if added:
-            self.tally.counted += times
-        return added
+        for one in told:
+            counts.add(one.day, one.session, one.times, source)
+        if key is None:
+            await asyncio.to_thread(self.store.add, counts, identity)
+        else:
+            day = max(one.day for one in told)
+            if not await asyncio.to_thread(
+                self.store.import_once, str(source), key, day, counts, identity
+            ):
+                return False
+        for one in told:
+            self.tally.note(source, one.session, one.times)
+        return True
 
     async def _commit_on(self) -> None:
         while not (self._stop_wanted.is_set() and not self._batches and self._all_ended()):
@@ -275,11 +354,15 @@ class Collector:
                     self._events.emit("session-store-unavailable", error=str(error))
                 self.store_failing = True
             else:
+                if self.store_failing:
+                    self._events.emit("session-store-recovered")
                 self.store_failing = False
                 self.commits += 1
 
     def _commit(self, batches: list[tuple[str, Batch]]) -> None:
         for identity, batch in batches:
+            if not batch.datagrams:
+                continue  # a drainer has started
             counts = self._fresh.setdefault(identity, Counts())
             for sample in self.tally.count(batch, counts):
                 self._events.emit(
@@ -288,6 +371,8 @@ class Collector:
                     error=sample.message,
                     datagram=sample.text,
                 )
+        if self.store_failing and not self._fresh:
+            self.store.add(Counts())  # to see whether it can be written again
         for identity in list(self._fresh):
             self.store.add(self._fresh[identity], identity)
             del self._fresh[identity]
@@ -302,17 +387,25 @@ class Collector:
     @property
     def received(self) -> int:
         """Datagrams received since the start."""
-        return sum(drained.received_before + drained.received for drained in self._drained)
+        return self._numbers().received
 
     @property
     def rejected(self) -> Mapping[str, int]:
         """Datagrams that were not counted, by reason."""
+        numbers = self._numbers()
         return {
             **self.tally.rejected,
-            "too-large": sum(drained.oversized for drained in self._drained)
-            + self.tally.rejected["too-large"],
-            "shed": sum(drained.shed for drained in self._drained),
+            "too-large": numbers.oversized + self.tally.rejected["too-large"],
+            "shed": numbers.shed,
         }
+
+    def _numbers(self) -> _Numbers:
+        total = _Numbers()
+        total.add(self._numbers_before)
+        for drained in self._drained:
+            total.add(drained.before)
+            total.add(drained.now)
+        return total
 
 
 def _environment() -> dict[str, str]:

@@ -12,6 +12,7 @@
     │   ├── TlsaSyntaxError         not the presentation form of a TLSA record
     │   ├── FrameError              a netstring or socketmap request is malformed
     │   ├── DatagramError           a TLSRPT datagram that says nothing countable
+    │   ├── SessionSyntaxError      a session told in JSON that cannot be counted
     │   └── ReportSyntaxError       a TLS report that cannot be read
     ├── EncodingError               a value cannot be said in an output language
     ├── StoreError                  the store did not do it
@@ -100,6 +101,18 @@ class DatagramError(SyntaxFault):
     def __init__(self, message: str, *, reason_code: str = "structure", text: str = "") -> None:
         super().__init__(message, text=text)
         self.reason_code = reason_code
+
+
+class SessionSyntaxError(SyntaxFault):
+    """A session told in JSON that cannot be counted: refuse all that came with it; name the place.
+
+    Attributes:
+        place: A JSON pointer.
+    """
+
+    def __init__(self, message: str, *, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class ReportSyntaxError(SyntaxFault):

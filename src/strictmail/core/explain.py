@@ -38,8 +38,10 @@ TLSA_WORDS = {
 
 def printable(text: str, limit: int = 200) -> str:
     """Foreign text as one line of printable ASCII, the rest escaped, cut at `limit` characters."""
-    escaped = text.encode("ascii", "backslashreplace").decode("ascii")
-    escaped = "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in escaped)
+    escaped = text
+    if not (text.isascii() and text.isprintable()):
+        escaped = text.encode("ascii", "backslashreplace").decode("ascii")
+        escaped = "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in escaped)
     return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _HEADER: Final = re.compile(
-    r"TLS-Required[ \t]*:(?P<value>.*)", re.IGNORECASE | re.DOTALL | re.ASCII
+    r"TLS-Required(?P<blanks>[ \t]*):(?P<value>.*)", re.IGNORECASE | re.DOTALL | re.ASCII
 )
 _MAIL_PARAMETER: Final = "REQUIRETLS"
 
@@ -40,12 +40,17 @@ def read_wish(headers: Sequence[str], mail_parameters: Sequence[str] = ()) -> Tl
 
     Spec: RFC 8689 §3, §4.1.
     """
-    # RFC 8689 §2, §4.1: the parameter wins over the header, and has no value (RTLS-02, RTLS-07).
-    if any(p.isascii() and p.upper() == _MAIL_PARAMETER for p in mail_parameters):
+    asked = [p.upper() for p in mail_parameters if p.isascii()]
+    asked = [p for p in asked if p.partition("=")[0] == _MAIL_PARAMETER]
+    # RFC 8689 §2, §4.1: the parameter wins over the header (RTLS-07).
+    if _MAIL_PARAMETER in asked:
         return TlsWish.REQUIRED
-    values = [found["value"] for line in headers if (found := _HEADER.fullmatch(line))]
-    # RFC 8689 §3: at most one; with several, the safe side (RTLS-11).
-    if len(values) != 1:
+    found = [match for line in headers if (match := _HEADER.fullmatch(line))]
+    # RFC 8689 §3: at most one; with several, the safe side (RTLS-11). Nor does anything relax what
+    # somebody wanted with a value that the parameter cannot have (RTLS-02).
+    if asked or len(found) != 1:
         return TlsWish.NONE
-    # RFC 8689 §3: `No` in any case, and no other value means anything (RTLS-08, RTLS-09, RTLS-10).
-    return TlsWish.OPTIONAL if values[0].strip(" \t\r\n").lower() == "no" else TlsWish.NONE
+    # RFC 8689 §3: `No` in any case, and no other value means anything (RTLS-08, RTLS-09, RTLS-10);
+    # nothing stands between the name and its colon.
+    is_no = found[0]["value"].strip(" \t\r\n").lower() == "no"
+    return TlsWish.OPTIONAL if is_no and not found[0]["blanks"] else TlsWish.NONE

@@ -395,7 +395,8 @@ class ZooEntry:
         change: What the owner may do later.
         departs: Senders of which less can be expected.
         unseen: What a check says instead, where it cannot see the outcome.
-        findings: Ids of what a check has to find.
+        findings: What a check has to find, as severity and id. Complete for what is critical, a
+            warning or unknown; notes only where they are about the entry's subject.
     """
 
     name: str
@@ -412,7 +413,7 @@ class ZooEntry:
     change: Change | None = None
     departs: tuple[Departure, ...] = ()
     unseen: Unseen | None = None
-    findings: tuple[str, ...] = ()
+    findings: tuple[tuple[str, str], ...] = ()
 
     def allows_verdict(self, sender: str, said: str) -> bool:
         """Whether a check may say this of a kind of sender.

@@ -7,10 +7,12 @@ run. Changing one needs a `Departs:` with its reason.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from strictmail.lab import zoo_dane, zoo_hosts, zoo_policies, zoo_records
 from strictmail.lab.entries import Delivery, Departure, Expectation, Outcome, ZooEntry
+from strictmail.lab.zoo_findings import FINDINGS, read_findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,18 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["SECTIONS", "ZOO", "Delivery", "Departure", "Expectation", "Outcome", "ZooEntry"]
 
 SECTIONS: Final[Mapping[str, tuple[ZooEntry, ...]]] = {
-    "Domains without policy": zoo_records.WITHOUT_POLICY,
-    "Records": zoo_records.RECORDS,
-    "Policy hosts": zoo_policies.HOSTS,
-    "Policy bodies": zoo_policies.BODIES,
-    "Modes": zoo_policies.MODES,
-    "Certificates of MX hosts": zoo_hosts.CERTIFICATES,
-    "SMTP service of MX hosts": zoo_hosts.SERVICES,
-    "Sets of MX hosts": zoo_hosts.SETS,
-    "DANE satisfied": zoo_dane.GOOD,
-    "DANE not satisfied": zoo_dane.BAD,
-    "DANE not applicable": zoo_dane.INSECURE,
-    "DANE and MTA-STS": zoo_dane.TOGETHER,
+    title: tuple(replace(one, findings=read_findings(FINDINGS[one.name])) for one in entries)
+    for title, entries in {
+        "Domains without policy": zoo_records.WITHOUT_POLICY,
+        "Records": zoo_records.RECORDS,
+        "Policy hosts": zoo_policies.HOSTS,
+        "Policy bodies": zoo_policies.BODIES,
+        "Modes": zoo_policies.MODES,
+        "Certificates of MX hosts": zoo_hosts.CERTIFICATES,
+        "SMTP service of MX hosts": zoo_hosts.SERVICES,
+        "Sets of MX hosts": zoo_hosts.SETS,
+        "DANE satisfied": zoo_dane.GOOD,
+        "DANE not satisfied": zoo_dane.BAD,
+        "DANE not applicable": zoo_dane.INSECURE,
+        "DANE and MTA-STS": zoo_dane.TOGETHER,
+    }.items()
 }
 """The entries by subject, in the order in which they are shown."""
 

@@ -28,6 +28,7 @@ from strictmail.lab.zoobuild import (
     PLAINTEXT,
     REFUSED,
     TESTING,
+    UNDATED_TXT,
     VERIFIED,
     WAITS,
     entry,
@@ -494,6 +495,7 @@ TOGETHER: Final[tuple[ZooEntry, ...]] = (
         expect("testing never weakens DANE (RFC 8461 §2)", DANE_REFUSED, ENCRYPTED),
         zone="signed.test",
         policy=TESTING,
+        txt=UNDATED_TXT,
         mx=[MxHost("mx.@", tlsa=MISMATCH)],
     ),
     entry(

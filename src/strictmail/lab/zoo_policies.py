@@ -19,6 +19,7 @@ from strictmail.lab.zoobuild import (
     PLAINTEXT,
     REFUSED,
     TESTING,
+    UNDATED_TXT,
     VERIFIED,
     entry,
     expect,
@@ -408,6 +409,7 @@ MODES: Final[tuple[ZooEntry, ...]] = (
         "STS-APP-51 STS-APP-54",
         expect("testing refuses nothing and promises nothing (RFC 8461 §5)", ENCRYPTED),
         policy=TESTING,
+        txt=UNDATED_TXT,
     ),
     entry(
         "testing-bad-certificate",
@@ -415,6 +417,7 @@ MODES: Final[tuple[ZooEntry, ...]] = (
         "STS-APP-51 STS-APP-52",
         expect("testing delivers in spite of failures (RFC 8461 §5)", ENCRYPTED),
         policy=TESTING,
+        txt=UNDATED_TXT,
         mx=[SELF_SIGNED_MX],
     ),
     entry(
@@ -423,6 +426,7 @@ MODES: Final[tuple[ZooEntry, ...]] = (
         "STS-APP-51",
         expect("testing delivers in the clear too (RFC 8461 §5)", PLAINTEXT),
         policy=TESTING,
+        txt=UNDATED_TXT,
         mx=[MxHost("mx.@", fault=MxFault.NO_STARTTLS)],
     ),
     entry(
@@ -431,6 +435,7 @@ MODES: Final[tuple[ZooEntry, ...]] = (
         "STS-APP-51 STS-APP-54",
         expect("testing delivers in spite of failures (RFC 8461 §5)", ENCRYPTED),
         policy=Policy(policy_body("other.@", mode="testing", max_age="86400")),
+        txt=UNDATED_TXT,
     ),
     entry(
         "mode-none",

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from strictmail.core.tlsrpt.results import ResultType
 
 GOOD_TXT: Final = (("v=STSv1; id=20260101;",),)
+UNDATED_TXT: Final = (("v=STSv1; id=1;",),)
+"""For a policy in testing: an id that is a date says since when it has been tested."""
+
 MX: Final = MxHost("mx.@")
 """The MX host of most entries: nothing is wrong with it."""
 
@@ -126,7 +129,6 @@ def entry(
     change: Change | None = None,
     departs: Sequence[Departure] = (),
     unseen: Unseen | None = None,
-    findings: str = "",
 ) -> ZooEntry:
     """Make an entry; its domain is `name` under `zone` unless given.
 
@@ -146,7 +148,6 @@ def entry(
         change: See `ZooEntry`.
         departs: See `ZooEntry`.
         unseen: See `ZooEntry`.
-        findings: Ids, separated by blanks.
     """
     at = domain or f"{name}.{zone}"
     if txt is None:
@@ -166,7 +167,6 @@ def entry(
         change=_change_at(change, at) if change is not None else None,
         departs=tuple(replace(d, outcome=_outcome_at(d.outcome, at)) for d in departs),
         unseen=unseen,
-        findings=tuple(findings.split()),
     )
 
 

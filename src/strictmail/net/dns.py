@@ -617,6 +617,9 @@ class Channel:
                 self._break(error)
                 return
             self._take(message)
+            if not self._lasting:
+                # Mostly it was for one question; if more comes, the loop says so again.
+                return
 
     def _break(self, error: OSError) -> None:
         """Tell all questions that wait here, and take no more.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from socket import AF_INET6, inet_ntoa, inet_ntop
 from typing import TYPE_CHECKING, Final
 
@@ -45,6 +46,9 @@ MAX_TTL_SECONDS: Final = 0x7FFF_FFFF
 
 EDNS_SIZE_BYTES: Final = 1232
 """Largest UDP reply asked for: one that hardly any path fragments (DNS flag day 2020)."""
+
+MAX_REMEMBERED_QUESTIONS: Final = 1024
+"""A check asks the same of the resolver and of each name server, one soon after the other."""
 
 RCODE_NOERROR: Final = 0
 RCODE_FORMERR: Final = 1
@@ -129,6 +133,7 @@ class Question:
     wire: bytes
 
 
+@lru_cache(maxsize=MAX_REMEMBERED_QUESTIONS)
 def encode_question(name: str, rdtype: RecordType) -> Question:
     r"""The question for a name.
 

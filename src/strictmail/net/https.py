@@ -584,6 +584,7 @@ class PolicyResponse:
         self._octets_left = 2 * max_body_bytes + 4 * MAX_HEAD_BYTES
         self._pieces_left = MAX_PIECES
         self._interim = 0
+        self._begin = b""
         self._body: list[bytes] = []
         self._size = 0
 
@@ -599,6 +600,7 @@ class PolicyResponse:
         self._pieces_left -= 1
         if self._pieces_left < 0:
             return _fetch_error("http", f"the response came in more than {MAX_PIECES} pieces")
+        self._begin = (self._begin + data)[: len(_VERSION)]
         return self._advance(data)
 
     def end(self) -> _Result:
@@ -667,11 +669,23 @@ class PolicyResponse:
             return _fetch_error(
                 "too-large", f"a response head of more than {MAX_HEAD_BYTES} octets"
             )
+        if not _VERSION.startswith(self._begin):
+            # h11 waits for the end of a head that never began.
+            return _fetch_error(
+                "http", f"the response is not HTTP/1.1: {quote(_latin(self._begin))}"
+            )
         if at_end:
             # RFC 9112 §8: shorter than Content-Length says, or without the last chunk (STS-FET-26).
             return _truncated()
         return _fetch_error("http", f"the response is not HTTP/1.1: {quote(str(error))}")
 
+
+def _latin(octets: bytes) -> str:
+    return octets.decode("latin-1")
+
+
+_VERSION: Final = b"HTTP/"
+"""How every response begins (RFC 9112 §4)."""
 
 _REQUEST: Final = h11.Request(
     method="GET", target=POLICY_PATH, headers=[("Host", "policy.invalid")]

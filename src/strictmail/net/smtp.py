@@ -20,7 +20,8 @@ no SMTP                             UNKNOWN, REJECTED
 silence, or the end, later          UNKNOWN, TIMEOUT or REFUSED
 250 to EHLO, and no STARTTLS; 5xx   NO_STARTTLS
 to EHLO and 250 to HELO
-4xx to STARTTLS                     STARTTLS_TEMPORARY
+4xx to STARTTLS                     STARTTLS_TEMPORARY; UNKNOWN, BUSY if it speaks of too many,
+                                    a rate, a limit or later
 5xx to STARTTLS                     STARTTLS_REFUSED
 octets behind the 220 to STARTTLS,  INJECTED: the session is dropped, nothing of it is read as
 before our hello                    a reply

@@ -45,6 +45,12 @@ STARTTLS_AGAIN: Final = "the host offers STARTTLS again inside TLS"
 _MAX_SHOWN_OCTETS: Final = 60
 _CLOSING, _READY, _DONE = 421, 220, 250
 _TEMPORARY: Final = re.compile(rb"4[0-9][0-9][ \r-]")
+_FOR_US_ALONE: Final = re.compile(
+    r"\btoo (many|fast)\b|\brate\b|\blimit|\bbusy\b|\blater\b", re.IGNORECASE
+)
+"""In a 4xx to STARTTLS: a limit on how often we come, such as Postfix's on new TLS sessions. Other
+senders may find TLS in order."""
+
 _ORDINARY: Final = (Offer.ORDINARY, Offer.LEGACY)
 
 _CONNECT_REASONS: Final = {
@@ -242,6 +248,8 @@ class Dialogue:
     async def _start_tls(self) -> None:
         self.stage = "waiting for the reply to STARTTLS"
         reply = await self._ask("STARTTLS")
+        if reply.is_temporary and _FOR_US_ALONE.search(reply.shown):
+            self._end(reply, "STARTTLS is put off")
         if reply.is_temporary:
             self._stop(ProbeOutcome.STARTTLS_TEMPORARY, "STARTTLS is refused for now", reply)
         if reply.is_permanent:

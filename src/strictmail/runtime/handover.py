@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 from strictmail.core.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 SOCKET_NAME: Final = "handover.sock"
@@ -105,7 +105,8 @@ class HandoverServer:
         try:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
-            listening.bind(str(temporary))
+            with _short_name(temporary) as name:
+                listening.bind(name)
             listening.listen(1)
             status = temporary.lstat()
             self._place = status.st_dev, status.st_ino
@@ -189,7 +190,8 @@ def take_over(path: Path) -> Taken | None:
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     channel.settimeout(TAKE_SECONDS)
     try:
-        channel.connect(str(path))
+        with _short_name(path) as name:
+            channel.connect(name)
     except (FileNotFoundError, ConnectionRefusedError):
         channel.close()
         return None
@@ -220,10 +222,21 @@ def is_running(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
-            probe.connect(str(path))
+            with _short_name(path) as name:
+                probe.connect(name)
         except OSError:
             return False
     return True
+
+
+@contextlib.contextmanager
+def _short_name(path: Path) -> Iterator[str]:
+    """The path in a form that fits into a socket address, however long the directory's is."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
 
 
 def _peer_uid(peer: socket.socket) -> int:

@@ -280,9 +280,10 @@ class Choice(Kind[E]):
 
 @dataclass(frozen=True, slots=True)
 class Words(Kind[tuple[str, ...]]):
-    """A list of one or more different words out of `choices`."""
+    """A list of different words out of `choices`: one or more, with `optional` also none."""
 
     choices: tuple[str, ...]
+    optional: bool = False
 
     @property
     def word(self) -> str:
@@ -302,7 +303,7 @@ class Words(Kind[tuple[str, ...]]):
                 known = ", ".join(self.choices)
                 hint = _nearest(word, list(self.choices))
                 raise ValueError(f"{word[:40]!r} is not one of {known}{hint}")
-        if not words:
+        if not words and not self.optional:
             raise ValueError(f'the list is empty; write ["{self.choices[0]}"]')
         if len(set(words)) != len(words):
             raise ValueError("the list names something twice")

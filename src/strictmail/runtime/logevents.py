@@ -134,6 +134,49 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "it is mended.",
     ),
     "store-recovered": LogEvent(_INFO, "The state directory can be written again; all is saved."),
+    "collector-open": LogEvent(_INFO, "The TLSRPT datagrams of Postfix are received at `socket`."),
+    "datagram-refused": LogEvent(
+        _WARNING,
+        "A datagram says nothing that can be counted, for `reason`; the first few of each reason a "
+        "day are logged, the metric `strictmail_datagrams_refused_total` counts all.",
+        "With `reason` version: is there a newer strictmail for this Postfix? Else see which "
+        "program besides Postfix writes to the socket.",
+    ),
+    "drainer-ended": LogEvent(
+        _WARNING,
+        "The process that drains a TLSRPT socket has ended by itself, and another one was started; "
+        "what came in between waited in the kernel's queue, as far as it is long enough.",
+        "If it happens again, look for what kills it: memory, or a limit of the service.",
+    ),
+    "session-store-unavailable": LogEvent(
+        _ERROR,
+        "Session counts cannot be stored: they wait in memory, and would be lost if the daemon "
+        "were killed now.",
+        "Look for a full disk, a read-only file system or wrong rights.",
+    ),
+    "session-store-recovered": LogEvent(
+        _INFO, "Session counts can be stored again; what waited is stored."
+    ),
+    "reports-made": LogEvent(
+        _INFO,
+        "Days that are over were closed: `reports` domains have a report, `without` have none.",
+    ),
+    "report-not-delivered": LogEvent(
+        _WARNING,
+        "A report was given up: its destination refused it, or did not take it for 24 hours.",
+        "Mostly the destination's own fault; `strictmail report show` tells each attempt's end. If "
+        "it happens to all, look at the relay, and at outbound HTTPS, with `strictmail doctor`.",
+    ),
+    "report-destination-suppressed": LogEvent(
+        _INFO,
+        "A destination refuses for good and is left alone `until` then.",
+    ),
+    "clock-was-set": LogEvent(
+        _WARNING,
+        "The wall clock was set by `seconds`; no day is closed until it has been steady for five "
+        "minutes.",
+        "If it comes again, see to the time service: `strictmail doctor`.",
+    ),
     "resolver-not-validating": LogEvent(
         _WARNING,
         "The name servers do not validate DNSSEC, or their AD bit is not trusted: DANE is off.",

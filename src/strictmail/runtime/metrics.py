@@ -93,6 +93,52 @@ METRICS: Final[dict[str, MetricInfo]] = {
     "strictmail_resolver_validates": MetricInfo(
         _GAUGE, "1 when DNSSEC-validated answers can be trusted, 0 when DANE is off."
     ),
+    "strictmail_sessions_total": MetricInfo(
+        _COUNTER,
+        "SMTP sessions counted for TLS reports, by who told of them and by result; `unverified`: "
+        "judged by nobody, and not reported.",
+        ("source", "result"),
+    ),
+    "strictmail_datagrams_total": MetricInfo(_COUNTER, "TLSRPT datagrams received."),
+    "strictmail_datagrams_refused_total": MetricInfo(
+        _COUNTER, "TLSRPT datagrams that were not counted, by reason.", ("reason",)
+    ),
+    "strictmail_sessions_unsaved": MetricInfo(
+        _GAUGE, "Domains whose newest session counts are not stored yet."
+    ),
+    "strictmail_session_commits_total": MetricInfo(
+        _COUNTER, "Transactions in which session counts were stored."
+    ),
+    "strictmail_drainer_restarts_total": MetricInfo(
+        _COUNTER, "Processes that drain a TLSRPT socket and had to be started anew."
+    ),
+    "strictmail_session_store_available": MetricInfo(
+        _GAUGE, "1 when session counts can be stored, 0 when they wait in memory."
+    ),
+    "strictmail_report_days_total": MetricInfo(
+        _COUNTER,
+        "Domains whose day was closed, by outcome (reported, or why not).",
+        ("outcome",),
+    ),
+    "strictmail_report_days_open": MetricInfo(
+        _GAUGE, "Domains whose day is over and cannot be closed yet, since lookups fail."
+    ),
+    "strictmail_report_deliveries_total": MetricInfo(
+        _COUNTER, "Attempts to deliver a report, by outcome.", ("outcome",)
+    ),
+    "strictmail_report_deliveries": MetricInfo(
+        _GAUGE, "Deliveries in the outbox, by state.", ("state",)
+    ),
+    "strictmail_report_queue_age_seconds": MetricInfo(
+        _GAUGE, "Age of the oldest report that waits to be sent; absent when none does."
+    ),
+    "strictmail_report_attempts_in_flight": MetricInfo(_GAUGE, "Reports being sent right now."),
+    "strictmail_report_suppressions": MetricInfo(
+        _GAUGE, "Destinations that are left alone for now."
+    ),
+    "strictmail_report_relay_available": MetricInfo(
+        _GAUGE, "1 when the mail relay last took something from us, 0 when it did not; 1 at first."
+    ),
     "strictmail_build_info": MetricInfo(_GAUGE, "1, with the running version.", ("version",)),
 }
 """Name -> what it is; nothing else is exported, besides process_* of the process itself."""

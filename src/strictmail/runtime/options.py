@@ -8,13 +8,14 @@ manual page, the reference and the sample file are all made from these tables.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from strictmail import __version__
 from strictmail.core.decision import FailureStance, Level, PartialDane, TestingStance
 from strictmail.runtime import kinds
+from strictmail.runtime.option import Option, Table, seconds
+from strictmail.runtime.options_collector import COLLECTOR
+from strictmail.runtime.options_reporter import IDENTITY, REPORTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,50 +59,6 @@ class Dialect(enum.StrEnum):
     EXIM = "exim"
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option.
-
-    Attributes:
-        name: As in the file.
-        kind: What values it takes.
-        default: As in the file; None: it must be given.
-        sentence: What it does, in one sentence.
-        more: Why the default and the range are as they are, or what to mind.
-    """
-
-    name: str
-    kind: kinds.Kind[Any]
-    default: kinds.Toml | None
-    sentence: str
-    more: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of the file.
-
-    Attributes:
-        name: As in the file; empty for the top level.
-        sentence: What it is about.
-        options: In the order in which they are shown.
-        repeated: It may come more than once: `[[name]]`.
-    """
-
-    name: str
-    sentence: str
-    options: tuple[Option, ...]
-    repeated: bool = False
-
-    def option(self, name: str) -> Option | None:
-        """Find an option by its name."""
-        return next((option for option in self.options if option.name == name), None)
-
-
-def _seconds(low: float, high: float) -> kinds.Duration:
-    return kinds.Duration(timedelta(seconds=low), timedelta(seconds=high))
-
-
 PORT25_CANARIES: Final = (
     "gmail-smtp-in.l.google.com",
     "outlook-com.olc.protection.outlook.com",
@@ -128,9 +85,11 @@ _TOP: Final = Table(
         ),
         Option(
             "roles",
-            kinds.Words(("resolver",)),
-            ["resolver"],
+            kinds.Words(("resolver", "collector", "reporter"), optional=True),
+            [],
             "The roles that `strictmail serve` runs when it is given none.",
+            "An empty list means all that are configured: `resolver` always, `collector` where "
+            "there is a [[collector]], `reporter` where [reporter] has a contact.",
         ),
     ),
 )
@@ -172,7 +131,7 @@ _DNS: Final = Table(
         ),
         Option(
             "timeout",
-            _seconds(0.1, 30),
+            seconds(0.1, 30),
             "3s",
             "How long one question to one name server may take.",
         ),
@@ -191,7 +150,7 @@ _POLICY: Final = Table(
     (
         Option(
             "fetch_timeout",
-            _seconds(1, 10 * _MINUTE),
+            seconds(1, 10 * _MINUTE),
             "60s",
             "How long the whole fetch of a policy may take.",
             "RFC 8461 §3.3 suggests one minute.",
@@ -238,21 +197,21 @@ _CACHE: Final = Table(
     (
         Option(
             "refresh_interval",
-            _seconds(_HOUR, 30 * _DAY),
+            seconds(_HOUR, 30 * _DAY),
             "1d",
             "How often a cached policy is refreshed without being asked for.",
             "A policy that lives shorter is refreshed well before it expires.",
         ),
         Option(
             "idle_after",
-            _seconds(_DAY, 366 * _DAY),
+            seconds(_DAY, 366 * _DAY),
             "30d",
             "Policies of domains that nobody asked for during this time are no longer refreshed.",
             "They stay in force until they expire.",
         ),
         Option(
             "negative_ttl",
-            _seconds(1, _HOUR),
+            seconds(1, _HOUR),
             "5m",
             "How long it is remembered at most that a domain has no policy.",
         ),
@@ -320,7 +279,7 @@ _DECISION: Final = Table(
         ),
         Option(
             "answer_deadline",
-            _seconds(0.1, 89),
+            seconds(0.1, 89),
             "10s",
             "How long an MTA waits for an answer at most; lookups go on behind it.",
             "Postfix gives up after 100 s.",
@@ -328,7 +287,7 @@ _DECISION: Final = Table(
     ),
 )
 
-_LISTENER: Final = Table(
+LISTENER: Final = Table(
     "listener",
     "A socketmap server that an MTA asks; there may be many.",
     (
@@ -387,7 +346,7 @@ _LISTENER: Final = Table(
         ),
         Option(
             "idle_timeout",
-            _seconds(1, _DAY),
+            seconds(1, _DAY),
             "120s",
             "Connections on which nothing is asked for this long are closed.",
             "Postfix keeps its own for 100 s at most.",
@@ -434,26 +393,26 @@ _CHECK: Final = Table(
         ),
         Option(
             "deadline",
-            _seconds(5, 30 * _MINUTE),
+            seconds(5, 30 * _MINUTE),
             "90s",
             "How long the check of one domain may take; what is missing by then is unknown.",
         ),
         Option(
             "connect_timeout",
-            _seconds(0.1, 5 * _MINUTE),
+            seconds(0.1, 5 * _MINUTE),
             "15s",
             "How long a TCP connection to an MX host may take.",
         ),
         Option(
             "greeting_timeout",
-            _seconds(0.1, 5 * _MINUTE),
+            seconds(0.1, 5 * _MINUTE),
             "45s",
             "How long the greeting of an MX host may take.",
             "Some hosts wait on purpose, to see who does not.",
         ),
         Option(
             "command_timeout",
-            _seconds(0.1, 5 * _MINUTE),
+            seconds(0.1, 5 * _MINUTE),
             "30s",
             "How long an MX host may take for each further reply and for the TLS handshake.",
         ),
@@ -488,7 +447,10 @@ TABLES: Final[tuple[Table, ...]] = (
     _DECISION,
     _HTTP,
     _CHECK,
-    _LISTENER,
+    REPORTER,
+    LISTENER,
+    COLLECTOR,
+    IDENTITY,
 )
 """All tables; the top level first, since TOML wants its keys before any header."""
 

@@ -29,8 +29,12 @@ PARAMETERS: Final = (
     "smtp_tls_connection_reuse",
     "smtp_tls_dane_insecure_mx_policy",
     "smtp_tls_enforce_sts_mx_patterns",
+    "smtp_tls_loglevel",
     "smtp_tls_policy_maps",
     "smtp_tls_security_level",
+    "smtp_tlsrpt_enable",
+    "smtp_tlsrpt_skip_reused_handshakes",
+    "smtp_tlsrpt_socket_name",
     "tls_append_default_CA",
 )
 """What is read; a version that does not know one leaves it out."""

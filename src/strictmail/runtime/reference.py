@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from strictmail.runtime.addresses import UnixSocket
 from strictmail.runtime.config import flatten_config
 from strictmail.runtime.kinds import toml_text
-from strictmail.runtime.options import DEFAULT_LISTENER, TABLES, Option, Table
+from strictmail.runtime.options import DEFAULT_LISTENER, LISTENER, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from strictmail.runtime.config import Config
+    from strictmail.runtime.option import Option, Table
 
 INTRODUCTION = """\
 strictmail reads one TOML file: the one given by `--config`, else the one that
@@ -26,6 +27,14 @@ Durations are strings with a unit: `"90s"`, `"24h"`, `"30d"` (ms, s, m, h, d);
 and a suggestion: `strictmail config check`. `strictmail config show` prints each value in force
 and where it comes from.
 """
+
+
+_EXAMPLES = {
+    "name": "brand",
+    "organization": "Example Ltd",
+    "contact": "tlsrpt@example.com",
+}
+"""For the sample: values of options that must be given."""
 
 
 def header(table: Table) -> str:
@@ -49,7 +58,7 @@ def render_markdown() -> str:
     for table in TABLES:
         parts += [f"## {'Top level' if not table.name else f'`{header(table)}`'}", ""]
         parts += [table.sentence, ""]
-        if table.repeated:
+        if table is LISTENER:
             parts += [_listener_note(), ""]
         for option in table.options:
             parts += _markdown_option(option)
@@ -98,8 +107,10 @@ def render_sample() -> str:
 
 
 def _sample_value(table: Table, option: Option) -> str:
-    if table.repeated and option.name in DEFAULT_LISTENER:
+    if table is LISTENER and option.name in DEFAULT_LISTENER:
         return toml_text(DEFAULT_LISTENER[option.name])
+    if option.default is None:
+        return toml_text(_EXAMPLES[option.name])
     return default_text(option)
 
 
@@ -122,13 +133,13 @@ def effective_values(config: Config) -> list[dict[str, object]]:
         for option in table.options
     }
     rows: list[dict[str, object]] = []
-    inet = {
+    modeless = {
         f"listener.{listener.name}.mode"
         for listener in config.listeners
         if not isinstance(listener.socket, UnixSocket)
     }
     for key, value in flatten_config(config).items():
-        if key in inet:
+        if key in modeless:
             continue
         table, _, name = key.rpartition(".")
         kind = kinds[f"{table.partition('.')[0]}.{name}" if table else name]

@@ -3,94 +3,47 @@
 
 `make_report` closes a domain's day, stores the report and its deliveries in one transaction:
 after a crash there is either all of it or none, so that a day is neither skipped nor reported
-twice. What was sent stays, so that nothing is sent again.
+twice. What was sent stays, so that nothing is sent again. `begin` notes an attempt before anything
+is sent and holds the delivery, so that nobody else (a command beside the daemon) begins another
+one; should the process die, the hold ends by itself.
 
 Threads: a worker thread; calls from several take turns.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from strictmail.core.tlsrpt.delivery import DeliveryState
-from strictmail.store.sessions import DayDomain, SessionStore, day_at, day_number
+from strictmail.store.outbox_rows import (
+    CLOSE_DAY,
+    SELECT_DELIVERY,
+    SELECT_REPORT,
+    SUPPRESS,
+    Delivery,
+    StoredReport,
+    Suppression,
+    destination_host,
+    instant,
+    read_delivery,
+    read_stored,
+    seconds,
+)
+from strictmail.store.sessionrows import day_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import date
+    from datetime import date, datetime
 
     from strictmail.core.tlsrpt.delivery import NextStep
+    from strictmail.store.sessions import DayDomain, SessionStore
 
+HOLD: Final = timedelta(minutes=15)
+"""How long an attempt is nobody else's: longer than any takes."""
 
-@dataclass(frozen=True, slots=True)
-class StoredReport:
-    """A report as it was made.
-
-    Attributes:
-        row_id: Of the store.
-        which: Day, identity, domain.
-        report_id: As in body, subject and headers.
-        content: gzip.
-        session_count: Judgements in it.
-        dropped_details: Kinds of details left out.
-        made_at: UTC.
-    """
-
-    row_id: int
-    which: DayDomain
-    report_id: str
-    content: bytes
-    session_count: int
-    dropped_details: int
-    made_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One report to one destination.
-
-    Attributes:
-        row_id: Of the store.
-        report_row_id: Its report.
-        which: Day, identity, domain.
-        destination: The URI as in the record.
-        state: Where it is.
-        attempt_count: Attempts begun.
-        next_at: When it is tried next.
-        first_at: When the first attempt began, or None.
-        changed_at: When it got into this state.
-        detail: A sentence on the last attempt.
-    """
-
-    row_id: int
-    report_row_id: int
-    which: DayDomain
-    destination: str
-    state: DeliveryState
-    attempt_count: int
-    next_at: datetime
-    first_at: datetime | None
-    changed_at: datetime
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Suppression:
-    """A destination that is left alone for a while."""
-
-    destination: str
-    reason: str
-    until: datetime
-    made_at: datetime
-
-
-_DELIVERY: Final = (
-    "SELECT delivery.id, report_id, day, identity, domain, destination, state, attempt_count, "
-    "next_at, first_at, changed_at, detail FROM delivery "
-    "JOIN (SELECT id AS rid, day, identity, domain FROM report) ON rid = report_id "
-)
+ANY_NUMBER: Final = 2**31
 
 
 class Outbox:
@@ -113,7 +66,7 @@ class Outbox:
         """
         with self._store.writing() as connection:
             connection.execute(
-                _CLOSE, (outcome, day_number(which.day), which.identity, which.domain)
+                CLOSE_DAY, (outcome, day_number(which.day), which.identity, which.domain)
             )
 
     def make_report(
@@ -146,19 +99,28 @@ class Outbox:
         """
         key = (day_number(which.day), which.identity, which.domain)
         now = seconds(made_at)
-        with self._store.writing(durable=True) as connection:
+        # Not waited for: after a power loss the day is open again, and the same report is made.
+        with self._store.writing() as connection:
             insert = "INSERT OR IGNORE INTO report (day, identity, domain, report_id, content, "
             insert += "session_count, dropped_details, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             values = (*key, report_id, content, session_count, dropped_details, now)
             made = connection.execute(insert, values)
-            connection.execute(_CLOSE, ("reported", *key))
+            connection.execute(CLOSE_DAY, ("reported", *key))
             if made.rowcount == 0:
                 return False
             connection.executemany(
-                "INSERT OR IGNORE INTO delivery (report_id, destination, state, next_at, "
-                "changed_at, detail) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO delivery (report_id, destination, host, state, next_at, "
+                "changed_at, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (made.lastrowid, destination, str(state), seconds(at), now, detail)
+                    (
+                        made.lastrowid,
+                        destination,
+                        destination_host(destination),
+                        str(state),
+                        seconds(at),
+                        now,
+                        detail,
+                    )
                     for destination, at, state, detail in deliveries
                 ],
             )
@@ -166,22 +128,49 @@ class Outbox:
 
     # ---- sending ------------------------------------------------------------------------
 
-    def due(self, now: datetime, limit: int) -> list[Delivery]:
+    def due(
+        self,
+        now: datetime,
+        limit: int,
+        *,
+        each: int | None = None,
+        busy: Iterable[str] = (),
+        busy_hosts: Iterable[str] = (),
+    ) -> list[Delivery]:
         """Deliveries whose time has come, the longest waiting first.
 
+        Args:
+            now: What is due by then.
+            limit: At most so many.
+            each: Of one destination at most so many, so that one with thousands does not hide the
+                others; None: any number.
+            busy: Destinations to pass over.
+            busy_hosts: Hosts to pass over.
+
         Raises:
             StoreUnavailableError: Try again later.
         """
-        where = "WHERE state = 'waiting' AND next_at <= ? ORDER BY next_at, delivery.id LIMIT ?"
-        return self._deliveries(where, (seconds(now), limit))
+        where = (
+            "JOIN (SELECT id AS did, row_number() OVER (PARTITION BY destination "
+            "ORDER BY next_at, id) AS place FROM delivery "
+            "WHERE state = 'waiting' AND next_at <= ?1 "
+            "AND destination NOT IN (SELECT value FROM json_each(?4)) "
+            "AND host NOT IN (SELECT value FROM json_each(?5))) ON did = delivery.id "
+            "WHERE place <= ?3 ORDER BY next_at, delivery.id LIMIT ?2"
+        )
+        lists = (json.dumps(list(busy)), json.dumps(list(busy_hosts)))
+        return self._deliveries(where, (seconds(now), limit, each or ANY_NUMBER, *lists))
 
-    def next_due(self) -> datetime | None:
-        """When the next delivery is due; None if none waits.
+    def next_due(self, *, after: datetime | None = None) -> datetime | None:
+        """When the next delivery is due, behind an instant if one is given; None: nothing waits.
 
         Raises:
             StoreUnavailableError: Try again later.
         """
-        rows = self._store.reading("SELECT min(next_at) FROM delivery WHERE state = 'waiting'")
+        rows = self._store.reading(
+            "SELECT min(next_at) FROM delivery WHERE state = 'waiting' AND next_at > ?",
+            (seconds(after) if after is not None else -1,),
+        )
         return None if rows[0][0] is None else instant(rows[0][0])
 
     def begin(self, delivery: Delivery, now: datetime, message: bytes | None) -> bool:
@@ -197,10 +186,17 @@ class Outbox:
         """
         with self._store.writing() as connection:
             done = connection.execute(
-                "UPDATE delivery SET attempt_count = attempt_count + 1, "
+                "UPDATE delivery SET attempt_count = attempt_count + 1, begun = 1, next_at = ?5, "
                 "first_at = coalesce(first_at, ?1), message = coalesce(message, ?2) "
-                "WHERE id = ?3 AND state = 'waiting' AND attempt_count = ?4",
-                (seconds(now), message, delivery.row_id, delivery.attempt_count),
+                "WHERE id = ?3 AND state = 'waiting' AND attempt_count = ?4 "
+                "AND NOT (begun = 1 AND next_at > ?1)",
+                (
+                    seconds(now),
+                    message,
+                    delivery.row_id,
+                    delivery.attempt_count,
+                    seconds(now + HOLD),
+                ),
             )
         return done.rowcount == 1
 
@@ -215,12 +211,13 @@ class Outbox:
         with self._store.writing(durable=step.state is DeliveryState.SENT) as connection:
             connection.execute(
                 "UPDATE delivery SET state = ?1, next_at = ?2, changed_at = ?3, detail = ?4, "
+                "begun = 0, "
                 "message = CASE WHEN ?1 = 'waiting' THEN message END WHERE id = ?5",
                 (str(step.state), next_at, seconds(now), detail, delivery.row_id),
             )
             if step.suppress_until is not None:
                 values = (delivery.destination, detail, seconds(step.suppress_until), seconds(now))
-                connection.execute(_SUPPRESS, values)
+                connection.execute(SUPPRESS, values)
 
     def message(self, delivery: Delivery) -> bytes | None:
         """What an earlier attempt sent, or None.
@@ -234,16 +231,28 @@ class Outbox:
     def resend(self, deliveries: Iterable[Delivery], now: datetime) -> int:
         """Let deliveries wait for an attempt now, whatever became of them; how many.
 
+        One that is being tried in this moment is left alone.
+
         Raises:
             StoreUnavailableError: None of them.
         """
         update = (
             "UPDATE delivery SET state = 'waiting', next_at = ?1, changed_at = ?1, first_at = NULL "
-            "WHERE id = ?2"
+            "WHERE id = ?2 AND NOT (begun = 1 AND next_at > ?1)"
         )
         rows = [(seconds(now), delivery.row_id) for delivery in deliveries]
         with self._store.writing(durable=True) as connection:
             return connection.executemany(update, rows).rowcount if rows else 0
+
+    def hasten(self, now: datetime) -> int:
+        """Let all that waits be due now; how many were not.
+
+        Raises:
+            StoreUnavailableError: Nothing was changed.
+        """
+        update = "UPDATE delivery SET next_at = ?1 WHERE state = 'waiting' AND next_at > ?1 "
+        with self._store.writing() as connection:
+            return connection.execute(update + "AND begun = 0", (seconds(now),)).rowcount
 
     # ---- looking ------------------------------------------------------------------------
 
@@ -253,8 +262,17 @@ class Outbox:
         Raises:
             StoreUnavailableError: Try again later.
         """
-        rows = self._store.reading(f"{_REPORT} WHERE id = ?", (row_id,))
-        return _read_report(rows[0]) if rows else None
+        rows = self._store.reading(f"{SELECT_REPORT} WHERE id = ?", (row_id,))
+        return read_stored(rows[0]) if rows else None
+
+    def report_by_id(self, report_id: str) -> StoredReport | None:
+        """The report of an id.
+
+        Raises:
+            StoreUnavailableError: Try again later.
+        """
+        rows = self._store.reading(f"{SELECT_REPORT} WHERE report_id = ?", (report_id,))
+        return read_stored(rows[0]) if rows else None
 
     def reports(
         self, *, day: date | None = None, domain: str = "", after: int = 0, limit: int = 1000
@@ -265,11 +283,11 @@ class Outbox:
             StoreUnavailableError: Try again later.
         """
         rows = self._store.reading(
-            f"{_REPORT} WHERE id > ?1 AND (?2 IS NULL OR day = ?2) AND (?3 = '' OR domain = ?3) "
+            f"{SELECT_REPORT} WHERE id > ?1 AND (?2 IS NULL OR day = ?2) AND (?3 = '' OR domain = ?3) "
             "ORDER BY id LIMIT ?4",
             (after, day_number(day) if day is not None else None, domain, limit),
         )
-        return [_read_report(row) for row in rows]
+        return [read_stored(row) for row in rows]
 
     def deliveries(self, report_row_id: int) -> list[Delivery]:
         """Those of one report.
@@ -287,6 +305,32 @@ class Outbox:
         """
         rows = self._store.reading("SELECT state, count(*) FROM delivery GROUP BY state")
         return {DeliveryState(state): count for state, count in rows}
+
+    def count_destinations(self, day: date) -> dict[str, int]:
+        """How many reports about a day there are for each destination.
+
+        Raises:
+            StoreUnavailableError: Try again later.
+        """
+        rows = self._store.reading(
+            "SELECT destination, count(*) FROM delivery JOIN report ON report.id = delivery.report_id "
+            "WHERE day = ? GROUP BY destination",
+            (day_number(day),),
+        )
+        return dict(rows)
+
+    def count_mails(self, begin: datetime, end: datetime) -> dict[str, int]:
+        """How often report mail was handed over in a span, for each domain of a mailbox.
+
+        Raises:
+            StoreUnavailableError: Try again later.
+        """
+        rows = self._store.reading(
+            "SELECT host, sum(attempt_count) FROM delivery WHERE destination LIKE 'mailto:%' "
+            "AND attempt_count > 0 AND first_at < ? AND changed_at >= ? GROUP BY host",
+            (seconds(end), seconds(begin)),
+        )
+        return dict(rows)
 
     def oldest_waiting(self) -> datetime | None:
         """When the report was made whose delivery waits longest; None if none waits.
@@ -310,7 +354,7 @@ class Outbox:
         """
         with self._store.writing(durable=True) as connection:
             connection.execute(
-                _SUPPRESS,
+                SUPPRESS,
                 (
                     suppression.destination,
                     suppression.reason,
@@ -329,6 +373,16 @@ class Outbox:
             delete = "DELETE FROM suppression WHERE destination = ?"
             return connection.execute(delete, (destination,)).rowcount > 0
 
+    def forget_suppressions(self, now: datetime) -> int:
+        """Delete those whose time is over; how many.
+
+        Raises:
+            StoreUnavailableError: None of them.
+        """
+        with self._store.writing() as connection:
+            delete = "DELETE FROM suppression WHERE until <= ?"
+            return connection.execute(delete, (seconds(now),)).rowcount
+
     def suppressions(self, now: datetime | None = None) -> list[Suppression]:
         """All suppressions, or only those that hold at an instant.
 
@@ -346,57 +400,4 @@ class Outbox:
         ]
 
     def _deliveries(self, where: str, values: Sequence[object]) -> list[Delivery]:
-        return [_read_delivery(row) for row in self._store.reading(_DELIVERY + where, values)]
-
-
-_CLOSE: Final = (
-    "UPDATE day_domain SET state = 1, outcome = ? WHERE day = ? AND identity = ? AND domain = ?"
-)
-_SUPPRESS: Final = (
-    "INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-    "reason = excluded.reason, until = excluded.until, made_at = excluded.made_at"
-)
-_REPORT: Final = (
-    "SELECT id, day, identity, domain, report_id, content, session_count, dropped_details, made_at "
-    "FROM report"
-)
-
-
-def seconds(moment: datetime) -> int:
-    """An instant as the database has it, rounded down."""
-    return int(moment.timestamp() // 1)
-
-
-def instant(number: int) -> datetime:
-    """The same backwards."""
-    return datetime.fromtimestamp(number, UTC)
-
-
-def _read_report(row: Sequence[Any]) -> StoredReport:
-    row_id, day, identity, domain, report_id, content, count, dropped, made_at = row
-    return StoredReport(
-        row_id=row_id,
-        which=DayDomain(day_at(day), identity, domain),
-        report_id=report_id,
-        content=content,
-        session_count=count,
-        dropped_details=dropped,
-        made_at=instant(made_at),
-    )
-
-
-def _read_delivery(row: Sequence[Any]) -> Delivery:
-    row_id, report, day, identity, domain, destination, state, count, *rest = row
-    next_at, first_at, changed_at, detail = rest
-    return Delivery(
-        row_id=row_id,
-        report_row_id=report,
-        which=DayDomain(day_at(day), identity, domain),
-        destination=destination,
-        state=DeliveryState(state),
-        attempt_count=count,
-        next_at=instant(next_at),
-        first_at=instant(first_at) if first_at is not None else None,
-        changed_at=instant(changed_at),
-        detail=detail,
-    )
+        return [read_delivery(row) for row in self._store.reading(SELECT_DELIVERY + where, values)]

@@ -7,7 +7,7 @@ What it promises, and to whom:
   power loss the last batches may be missing (`synchronous=NORMAL` with a write-ahead log).
 - Batches are increments: the collector and an import may write at the same time.
 - The bounds of `core.tlsrpt.counts` hold for a whole day, not just for a batch.
-- `import_once` counts what it is given a name for only once, however often it is told.
+- `import_once` and `import_each` count what has a name only once, however often it is told.
 
 Threads: all of it belongs into a worker thread; calls from several threads take turns.
 """
@@ -15,11 +15,9 @@ Threads: all of it belongs into a worker thread; calls from several threads take
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,15 +28,25 @@ from strictmail.core.tlsrpt.counts import (
     place_detail,
     place_policy,
 )
-from strictmail.core.tlsrpt.results import PolicyType, ResultType
-from strictmail.core.tlsrpt.session import FailureDetail, ReportedPolicy
 from strictmail.store.connections import Connection, open_reader, open_writer
 from strictmail.store.schema import SESSIONS, shipped_migrations
+from strictmail.store.sessionrows import (
+    day_at,
+    day_number,
+    decode_detail,
+    decode_policy,
+    encode_detail,
+    encode_policy,
+)
+from strictmail.store.sources import SOURCE_ROWS, add_sources, read_sources
 
 if TYPE_CHECKING:
     import os
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import date
+
+    from strictmail.core.tlsrpt.session import FailureDetail, ReportedPolicy, Session, Source
 
 FILE_NAME: Final = "reports.sqlite3"
 """Its name in the state directory."""
@@ -46,15 +54,13 @@ FILE_NAME: Final = "reports.sqlite3"
 MAX_KNOWN_DOMAINS: Final = 50_000
 """Domains whose keys are kept in memory, the last used ones: some 1 KiB each."""
 
-_EPOCH: Final = date(1970, 1, 1)
-
 
 @dataclass(slots=True)
 class _KnownPolicy:
-    """A policy's row, and the details that it has rows for."""
+    """A policy's row, and the rows of its details."""
 
     row_id: int
-    details: set[FailureDetail] = field(default_factory=set)
+    details: dict[FailureDetail, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -64,6 +70,25 @@ class _KnownDomain:
     row_id: int
     record: str
     policies: dict[ReportedPolicy, _KnownPolicy] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Increments:
+    """What a transaction adds to rows that exist: for each its numbers, then its id."""
+
+    policies: list[tuple[int, int, int]] = field(default_factory=list)
+    details: list[tuple[int, int]] = field(default_factory=list)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """All of them."""
+        connection.executemany(
+            "UPDATE policy_count SET successes = successes + ?, failures = failures + ? "
+            "WHERE id = ?",
+            self.policies,
+        )
+        connection.executemany(
+            "UPDATE detail_count SET session_count = session_count + ? WHERE id = ?", self.details
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +106,37 @@ class DayDomain:
     domain: str
 
 
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of sessions that have names.
+
+    Attributes:
+        added: Counted now.
+        known: Counted before.
+        late: Of those added, the ones of a day whose report was made already.
+    """
+
+    added: int = 0
+    known: int = 0
+    late: int = 0
+
+
 class SessionStore:
     """Counts on SQLite.
 
     Args:
         path: The database file; its directory must exist.
         create: Whether to create the file where there is none.
+        open_now: Whether to find out now that it cannot be opened; else the first call does.
 
     Raises:
         SchemaTooNewError: A newer strictmail wrote the file.
         StoreUnavailableError: It cannot be opened.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, create: bool = True, open_now: bool = True
+    ) -> None:
         self.path = Path(path)
         migrations = shipped_migrations(SESSIONS)
         known = migrations[-1].version
@@ -107,8 +150,9 @@ class SessionStore:
         )
         self._known: OrderedDict[tuple[int, str, str], _KnownDomain] = OrderedDict()
         self._lock = threading.Lock()
-        with self._writer.held():
-            pass
+        if open_now:
+            with self._writer.held():
+                pass
 
     def close(self) -> None:
         """Flush and close; every later call fails."""
@@ -144,8 +188,7 @@ class SessionStore:
         with self._lock:
             try:
                 with self._writer.transaction() as connection:
-                    for day, domain, found in counts:
-                        self._add_domain(connection, day_number(day), identity, domain, found)
+                    self._add_all(connection, identity, counts)
             except BaseException:
                 # Rows that this transaction made are not there: their ids must not be used.
                 self._known.clear()
@@ -167,63 +210,77 @@ class SessionStore:
                     named = connection.execute(insert, (source, digest, day_number(day)))
                     if named.rowcount == 0:
                         return False
-                    for own_day, domain, found in counts:
-                        self._add_domain(connection, day_number(own_day), identity, domain, found)
+                    self._add_all(connection, identity, counts)
             except BaseException:
                 self._known.clear()
                 raise
             self._forget_surplus()
         return True
 
-    def _add_domain(
+    def import_each(
         self,
-        connection: sqlite3.Connection,
-        day: int,
-        identity: str,
-        domain: str,
-        found: DomainCounts,
-    ) -> None:
-        known = self._know(connection, day, identity, domain, found.record)
-        if found.record and found.record != known.record:
-            update = "UPDATE day_domain SET record = ? WHERE id = ?"
-            connection.execute(update, (found.record, known.row_id))
-            known.record = found.record
-        for policy, counted in found.policies.items():
-            self._add_policy(
-                connection, known, place_policy(policy, domain, known.policies), counted
-            )
+        source: Source,
+        sessions: Iterable[tuple[bytes, date, Session]],
+        identity: str = "",
+    ) -> Imported:
+        """Add sessions that each have a name, in one transaction; those that are known are not.
 
-    def _add_policy(
-        self,
-        connection: sqlite3.Connection,
-        known: _KnownDomain,
-        policy: ReportedPolicy,
-        counted: PolicyCounts,
-    ) -> None:
-        row = known.policies.get(policy)
-        if row is None:
-            insert = (
-                "INSERT INTO policy_count (day_domain_id, policy, successes, failures) "
-                "VALUES (?, ?, ?, ?)"
-            )
-            values = (known.row_id, encode_policy(policy), counted.successes, counted.failures)
-            row_id = connection.execute(insert, values).lastrowid
-            assert row_id is not None
-            row = known.policies[policy] = _KnownPolicy(row_id)
-        else:
-            connection.execute(
-                "UPDATE policy_count SET successes = successes + ?, failures = failures + ? "
-                "WHERE id = ?",
-                (counted.successes, counted.failures, row.row_id),
-            )
-        for detail, times in counted.details.items():
-            placed = place_detail(detail, row.details)
-            row.details.add(placed)
-            connection.execute(
-                "INSERT INTO detail_count VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-                "SET session_count = session_count + excluded.session_count",
-                (row.row_id, encode_detail(placed), times),
-            )
+        Args:
+            source: Who tells of them; a name is a name of its source.
+            sessions: Name, UTC day, session.
+            identity: Who reports them.
+
+        Raises:
+            StoreUnavailableError: None of them was counted.
+        """
+        told = list(sessions)
+        counts = Counts()
+        fresh: dict[tuple[int, str, str], int] = {}
+        insert = "INSERT OR IGNORE INTO imported VALUES (?, ?, ?)"
+        with self._lock:
+            try:
+                with self._writer.transaction() as connection:
+                    for name, day, session in told:
+                        values = (str(source), name, day_number(day))
+                        if connection.execute(insert, values).rowcount:
+                            counts.add(day, session, source=source)
+                            key = (day_number(day), identity, session.domain)
+                            fresh[key] = fresh.get(key, 0) + 1
+                    self._add_all(connection, identity, counts)
+                    late = sum(
+                        times
+                        for key, times in fresh.items()
+                        if connection.execute(_IS_CLOSED, key).fetchone()[0]
+                    )
+            except BaseException:
+                self._known.clear()
+                raise
+            self._forget_surplus()
+        added = sum(fresh.values())
+        return Imported(added=added, known=len(told) - added, late=late)
+
+    def _add_all(self, connection: sqlite3.Connection, identity: str, counts: Counts) -> None:
+        increments = _Increments()
+        for day, domain, found in counts:
+            known = self._know(connection, day_number(day), identity, domain, found.record)
+            if found.record and found.record != known.record:
+                update = "UPDATE day_domain SET record = ? WHERE id = ?"
+                connection.execute(update, (found.record, known.row_id))
+                known.record = found.record
+            for policy, counted in found.policies.items():
+                row = known.policies.get(policy)
+                if row is None:
+                    placed = place_policy(policy, domain, known.policies)
+                    row = _add_policy(connection, known, placed)
+                increments.policies.append((counted.successes, counted.failures, row.row_id))
+                for detail, times in counted.details.items():
+                    detail_id = row.details.get(detail)
+                    if detail_id is None:
+                        placed_detail = place_detail(detail, row.details)
+                        detail_id = _add_detail(connection, row, placed_detail)
+                    increments.details.append((times, detail_id))
+            add_sources(connection, known.row_id, found.sources)
+        increments.write(connection)
 
     def _know(
         self, connection: sqlite3.Connection, day: int, identity: str, domain: str, record: str
@@ -234,19 +291,20 @@ class SessionStore:
             self._known.move_to_end(key)
             return known
         insert = "INSERT OR IGNORE INTO day_domain (day, identity, domain, record) VALUES (?,?,?,?)"
-        connection.execute(insert, (*key, record))
+        made = connection.execute(insert, (*key, record))
+        if made.rowcount == 1:
+            assert made.lastrowid is not None
+            known = self._known[key] = _KnownDomain(made.lastrowid, record)
+            return known
         select = "SELECT id, record FROM day_domain WHERE day = ? AND identity = ? AND domain = ?"
         row_id, kept = connection.execute(select, key).fetchone()
         known = self._known[key] = _KnownDomain(row_id, kept)
-        for policy_id, text in connection.execute(
-            "SELECT id, policy FROM policy_count WHERE day_domain_id = ?", (row_id,)
-        ).fetchall():
-            details = connection.execute(
-                "SELECT detail FROM detail_count WHERE policy_count_id = ?", (policy_id,)
-            )
-            known.policies[decode_policy(text)] = _KnownPolicy(
-                policy_id, {decode_detail(detail) for (detail,) in details}
-            )
+        for row in connection.execute(_ROWS_OF, (row_id,)).fetchall():
+            policy_id, policy, _, _, detail_id, detail, _ = row
+            # Another process may have made a row of the same: either will do.
+            found = known.policies.setdefault(decode_policy(policy), _KnownPolicy(policy_id))
+            if detail is not None:
+                found.details.setdefault(decode_detail(detail), detail_id)
         return known
 
     def _forget_surplus(self) -> None:
@@ -287,25 +345,24 @@ class SessionStore:
         Raises:
             StoreUnavailableError: Try again later.
         """
-        rows = self._reader.query(
-            "SELECT day_domain.record, policy_count.policy, successes, failures, detail, "
-            "session_count FROM day_domain "
-            "LEFT JOIN policy_count ON policy_count.day_domain_id = day_domain.id "
-            "LEFT JOIN detail_count ON detail_count.policy_count_id = policy_count.id "
-            "WHERE day = ? AND identity = ? AND domain = ? ORDER BY policy_count.id",
-            (day_number(which.day), which.identity, which.domain),
-        )
+        select = "SELECT id, record FROM day_domain WHERE day = ? AND identity = ? AND domain = ?"
+        key = (day_number(which.day), which.identity, which.domain)
         counts = DomainCounts()
-        for record, policy, successes, failures, detail, times in rows:
+        for row_id, record in self._reader.query(select, key):
             counts.record = record
-            if policy is None:
-                continue
-            key = decode_policy(policy)
-            found = counts.policies.get(key)
-            if found is None:
-                found = counts.policies[key] = PolicyCounts(successes, failures)
-            if detail is not None:
-                found.details[decode_detail(detail)] = times
+            seen = 0
+            for row in self._reader.query(_ROWS_OF, (row_id,)):
+                policy_id, policy, successes, failures, _, detail, times = row
+                if policy_id != seen:
+                    # Two processes may each have a row of the same policy: the sum is what counts.
+                    found = counts.policies.setdefault(decode_policy(policy), PolicyCounts())
+                    found.successes += successes
+                    found.failures += failures
+                    seen = policy_id
+                if detail is not None:
+                    place = decode_detail(detail)
+                    found.details[place] = found.details.get(place, 0) + times
+        read_sources(self._reader.query(SOURCE_ROWS, key), counts)
         return counts
 
     def days(self) -> list[tuple[date, int, int]]:
@@ -328,17 +385,8 @@ class SessionStore:
         number = day_number(before)
         with self._lock:
             with self._writer.transaction() as connection:
-                connection.execute(
-                    "DELETE FROM detail_count WHERE policy_count_id IN (SELECT policy_count.id "
-                    "FROM policy_count JOIN day_domain ON day_domain.id = day_domain_id "
-                    "WHERE day < ?)",
-                    (number,),
-                )
-                connection.execute(
-                    "DELETE FROM policy_count WHERE day_domain_id IN "
-                    "(SELECT id FROM day_domain WHERE day < ?)",
-                    (number,),
-                )
+                for delete in _PRUNE_COUNTS:
+                    connection.execute(delete, (number,))
                 connection.execute(
                     "DELETE FROM delivery WHERE report_id IN (SELECT id FROM report WHERE day < ?)",
                     (number,),
@@ -350,54 +398,58 @@ class SessionStore:
         return gone.rowcount
 
 
-def day_number(day: date) -> int:
-    """A day as the database has it."""
-    return (day - _EPOCH).days
+_ROWS_OF: Final = (
+    "SELECT policy_count.id, policy, successes, failures, detail_count.id, detail, session_count "
+    "FROM policy_count JOIN policy_text ON policy_text.policy_count_id = policy_count.id "
+    "LEFT JOIN detail_count ON detail_count.policy_count_id = policy_count.id "
+    "LEFT JOIN detail_text ON detail_count_id = detail_count.id "
+    "WHERE day_domain_id = ? ORDER BY policy_count.id, detail_count.id"
+)
+"""Policies and details of a domain and day; a policy without details has one row."""
+
+_PRUNE_COUNTS: Final = (
+    (
+        "DELETE FROM detail_text WHERE detail_count_id IN (SELECT detail_count.id FROM detail_count "
+        "JOIN policy_count ON policy_count.id = policy_count_id "
+        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
+    ),
+    (
+        "DELETE FROM detail_count WHERE policy_count_id IN (SELECT policy_count.id FROM policy_count "
+        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
+    ),
+    (
+        "DELETE FROM policy_text WHERE policy_count_id IN (SELECT policy_count.id FROM policy_count "
+        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
+    ),
+    "DELETE FROM policy_count WHERE day_domain_id IN (SELECT id FROM day_domain WHERE day < ?)",
+    "DELETE FROM source_count WHERE day_domain_id IN (SELECT id FROM day_domain WHERE day < ?)",
+)
+_IS_CLOSED: Final = "SELECT state FROM day_domain WHERE day = ? AND identity = ? AND domain = ?"
 
 
-def day_at(number: int) -> date:
-    """The same backwards."""
-    return _EPOCH + timedelta(days=number)
+def _add_policy(
+    connection: sqlite3.Connection, known: _KnownDomain, policy: ReportedPolicy
+) -> _KnownPolicy:
+    """The row of a policy, made without counts if there is none."""
+    row = known.policies.get(policy)
+    if row is None:
+        insert = "INSERT INTO policy_count (day_domain_id, successes, failures) VALUES (?, 0, 0)"
+        row_id = connection.execute(insert, (known.row_id,)).lastrowid
+        assert row_id is not None
+        text = (row_id, encode_policy(policy))
+        connection.execute("INSERT INTO policy_text VALUES (?, ?)", text)
+        row = known.policies[policy] = _KnownPolicy(row_id)
+    return row
 
 
-def encode_policy(policy: ReportedPolicy) -> str:
-    """A policy as one text."""
-    return _compact(
-        [
-            str(policy.policy_type),
-            policy.policy_domain,
-            policy.policy_strings,
-            policy.mx_host_patterns,
-        ]
-    )
-
-
-def decode_policy(text: str) -> ReportedPolicy:
-    """The same backwards."""
-    policy_type, domain, strings, patterns = json.loads(text)
-    return ReportedPolicy(PolicyType(policy_type), domain, tuple(strings), tuple(patterns))
-
-
-def encode_detail(detail: FailureDetail) -> str:
-    """A detail as one text."""
-    return _compact(
-        [
-            str(detail.result_type),
-            detail.sending_mta_ip,
-            detail.receiving_mx_hostname,
-            detail.receiving_mx_helo,
-            detail.receiving_ip,
-            detail.additional_information,
-            detail.failure_reason_code,
-        ]
-    )
-
-
-def decode_detail(text: str) -> FailureDetail:
-    """The same backwards."""
-    result_type, *rest = json.loads(text)
-    return FailureDetail(ResultType(result_type), *rest)
-
-
-def _compact(value: Iterable[object]) -> str:
-    return json.dumps(value, separators=(",", ":"))
+def _add_detail(connection: sqlite3.Connection, row: _KnownPolicy, detail: FailureDetail) -> int:
+    """The id of a detail's row, made without a count if there is none."""
+    detail_id = row.details.get(detail)
+    if detail_id is None:
+        insert = "INSERT INTO detail_count (policy_count_id, session_count) VALUES (?, 0)"
+        detail_id = connection.execute(insert, (row.row_id,)).lastrowid
+        assert detail_id is not None
+        text = (detail_id, encode_detail(detail))
+        connection.execute("INSERT INTO detail_text VALUES (?, ?)", text)
+        row.details[detail] = detail_id
+    return detail_id

@@ -504,3 +504,23 @@ async def test_before_anything_came(world: World) -> None:
     facts = await check
     assert facts.domain == DOMAIN
     await world.gatherer.close()
+
+
+@pytest.mark.req("DANE-23")
+async def test_tlsa_records_that_no_sender_asks_for(world: World) -> None:
+    """Behind unsigned MX records: for their owner, and once for all domains of a host."""
+    record = Tlsa(3, 1, 1, b"\xab" * 32)
+    world.resolver.add(f"_25._tcp.{HOST}", RecordType.TLSA, record)
+    facts = await world.gatherer.gather(DOMAIN)
+    (host,) = facts.hosts
+    assert facts.mx.hosts[0].tlsa_state is TlsaState.NOT_ASKED
+    assert facts.mx.hosts[0].tlsa == ()
+    assert host.idle_tlsa is not None
+    assert host.idle_tlsa.records == (record,)
+    assert facts.unknown == ()
+
+
+async def test_without_validation_nobody_asks_for_tlsa_records(world: World) -> None:
+    world.resolver.validates = False
+    facts = await world.gatherer.gather(DOMAIN)
+    assert facts.hosts[0].idle_tlsa is None

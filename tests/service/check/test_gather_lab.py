@@ -68,7 +68,8 @@ async def checking(**changes: Any) -> AsyncIterator[tuple[Lab, Gatherer]]:
             settings,
             clock=SystemClock(),
             rng=random.Random(2),
-            ca_file=lab.ca_file,
+            mx_ca_file=lab.ca_file,
+            policy_ca_file=lab.ca_file,
             connect_map=table,
         )
         try:
@@ -184,7 +185,8 @@ async def test_name_servers_that_disagree() -> None:
             ),
             clock=SystemClock(),
             rng=random.Random(2),
-            ca_file=lab.ca_file,
+            mx_ca_file=lab.ca_file,
+            policy_ca_file=lab.ca_file,
             connect_map=table,
         )
         facts = await gatherer.gather("good.plain.test")

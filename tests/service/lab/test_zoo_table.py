@@ -15,6 +15,7 @@ from strictmail.core.names import is_ldh_domain, parse_domain
 from strictmail.core.tlsrpt.results import ResultType
 from strictmail.lab.entries import ARRIVES, FOR_LOOKERS, CertFault, Delivery, MxFault, PolicyFault
 from strictmail.lab.zoo import SECTIONS, ZOO, Outcome, ZooEntry
+from strictmail.lab.zoo_findings import FINDINGS, read_findings
 
 SPEC = Path(__file__).resolve().parents[3] / "spec"
 ZONES = ("plain.test", "signed.test", "bogus.test")
@@ -49,6 +50,13 @@ def test_every_fetch_result_type_is_shown() -> None:
 def test_sections_have_titles_and_inhabitants() -> None:
     assert all(title and entries for title, entries in SECTIONS.items())
     assert sum(map(len, SECTIONS.values())) == len(ZOO)
+
+
+def test_every_entry_has_its_row_of_findings() -> None:
+    assert set(FINDINGS) == {entry.name for entry in ZOO}
+    assert all(len(set(entry.findings)) == len(entry.findings) for entry in ZOO)
+    with pytest.raises(ValueError, match="STS002 has no severity"):
+        read_findings("STS002 warning")
 
 
 @each

@@ -411,7 +411,7 @@ class TestResponses:
             case(b"", "truncated", "STS-FET-26", id="nothing"),
             case(b"220 mail.example.test ESMTP\r\n\r\n", "http", "STS-FET-16", id="SMTP"),
             case(b"HTTP/1.1 \x1b[2J OK\r\n\r\n", "http", "STS-FET-16", id="escape sequence"),
-            case(POLICY, "truncated", "STS-FET-16", id="only a policy"),
+            case(POLICY, "http", "STS-FET-16", id="only a policy"),
             case(
                 b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
                 "http",

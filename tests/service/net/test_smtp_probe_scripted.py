@@ -203,6 +203,9 @@ async def test_ehlo_and_helo(
 STARTTLS_REPLIES = {
     "454 not now": ProbeOutcome.STARTTLS_TEMPORARY,
     "421 too many": UnknownReason.BUSY,
+    "454 4.7.0 Error: too many new TLS sessions from x": UnknownReason.BUSY,
+    "450 4.7.1 Try again later": UnknownReason.BUSY,
+    "454 4.7.0 TLS not available due to temporary reason": ProbeOutcome.STARTTLS_TEMPORARY,
     "501 no": ProbeOutcome.STARTTLS_REFUSED,
     "554 no": ProbeOutcome.STARTTLS_REFUSED,
     "354 odd": UnknownReason.REJECTED,
@@ -387,6 +390,7 @@ async def test_ehlo_inside_tls(stage: Stage, said: str, expected: UnknownReason 
     assert facts.tls.pkix.is_valid
 
 
+@pytest.mark.req("SEC-05", "STS-APP-42")
 async def test_the_dialogue_word_for_word(stage: Stage) -> None:
     async def script(host: Host) -> None:
         await host.secure()

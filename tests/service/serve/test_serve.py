@@ -230,6 +230,21 @@ def test_restarts_behind_a_passed_socket_lose_no_lookup(setup: Setup) -> None:
         listening.close()
 
 
+def test_takeover_in_a_directory_of_any_length(setup: Setup) -> None:
+    # Longer than the address of a unix socket may be.
+    setup.state = setup.directory / ("s" * 120)
+    setup.write()
+    process = setup.start()
+    try:
+        assert b"handover-unavailable" not in process.output
+        successor = setup.start("--takeover")
+        assert process.process.wait(60) == 0
+        process.end()
+        process = successor
+    finally:
+        assert process.end() == 0
+
+
 def test_takeover_without_a_predecessor_just_starts(setup: Setup) -> None:
     process = setup.start("--takeover")
     assert ask(setup.port, "good.example") == SECURE

@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,14 @@ def test_a_line_holds_the_whole_result() -> None:
     for line in LINES:
         assert line.count(b"\n") == 1
         assert encode_line(decode(line)) == line
+
+
+def test_a_line_is_never_too_long_to_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strictmail.checker.resultfile.MAX_RESULT_BYTES", len(LINES[2]) - 1)
+    (whole,) = decode(LINES[2]).hosts[0].addresses[0].chains
+    (cut,) = decode(encode_line(decode(LINES[2]))).hosts[0].addresses[0].chains
+    assert whole.certificates
+    assert cut == replace(whole, certificates=())
 
 
 def test_a_new_file_is_made_and_filled(tmp_path: Path) -> None:

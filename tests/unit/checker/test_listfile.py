@@ -68,6 +68,7 @@ def test_good_lists(data: bytes, domains: list[tuple[int, str]], is_packed: bool
         pytest.param(b",x", "first column", id="empty-column"),
         pytest.param(b"x" * 100_000, "longer than", id="endless"),
         pytest.param(b"a\0.example", "\\x00", id="nul"),
+        pytest.param(b"a b,\rx", "2 words", id="a-lone-cr"),
     ],
 )
 def test_a_faulty_line_is_named_and_the_next_is_read(line: bytes, said: str) -> None:

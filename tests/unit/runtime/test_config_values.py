@@ -28,6 +28,9 @@ def good(text: str) -> Config:
 
 LISTENER = '[[listener]]\nname = "a"\nsocket = "inet:127.0.0.1:1"\n'
 
+CONTACT = 'organization = "B"\ncontact = "a@example.com"\n'
+IDENTITY = f'[reporter]\nmail = "off"\n{CONTACT}[[identity]]\nname = "brand"\n{CONTACT}'
+
 BAD = [
     # unknown things
     ('statedirectory = "/x"', 1, "did you mean state_directory?"),
@@ -60,6 +63,18 @@ BAD = [
     (LISTENER + 'default_level = "none"', 4, "not one of may,"),
     (LISTENER.replace('"a"', '"a b"'), 2, "letters, digits, hyphens"),
     (LISTENER + '[http]\nlisten = "127.0.0.1:1"', 5, "is the socket of listener a"),
+    # collectors that do not fit together
+    ("[collector]", 1, "write [[collector]]"),
+    ('[[collector]]\nsocket = "inet:127.0.0.1:1"', 2, "unix sockets only"),
+    ("[[collector]]\n[[collector]]", 2, "another collector has this name already"),
+    ('[[collector]]\n[[collector]]\nname = "b"', 2, "is the socket of collector tlsrpt already"),
+    ('[[collector]]\nidentity = "a b"', 2, "letters, digits, hyphens"),
+    ('[[collector]]\ngroup = "a:b"', 2, "the name of a group"),
+    (
+        '[[listener]]\nname = "a"\nsocket = "unix:/x"\n[[collector]]\nsocket = "unix:/x"',
+        5,
+        "is the socket of listener a",
+    ),
     # not TOML at all
     ("a = \n", 1, "not valid TOML"),
     ('[log]\nlevel = "x', 2, "not valid TOML"),
@@ -179,19 +194,43 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
 
 
 def test_options_and_dataclasses_have_the_same_names() -> None:
-    config = good("")
+    config = good("[[collector]]\n" + IDENTITY)
+    repeated = {
+        "listener": config.listeners[0],
+        "collector": config.collectors[0],
+        "identity": config.identities[0],
+    }
     for table in TABLES:
         names = [option.name for option in table.options]
-        owner: Any = {"": config, "listener": config.listeners[0]}.get(table.name) or getattr(
-            config, table.name
-        )
+        owner: Any = {"": config, **repeated}.get(table.name) or getattr(config, table.name)
         assert {field.name for field in fields(owner)} >= set(names)
         if table.name:
             assert [field.name for field in fields(owner)] == names
 
 
+@pytest.mark.parametrize(
+    ("text", "roles"),
+    [
+        ("", ("resolver",)),
+        ("roles = []", ("resolver",)),
+        ("[[collector]]", ("resolver", "collector")),
+        ('roles = ["resolver"]\n[[collector]]', ("resolver",)),
+        ('roles = ["collector"]', ("collector",)),
+    ],
+)
+def test_roles_are_those_that_are_named_or_configured(text: str, roles: tuple[str, ...]) -> None:
+    assert good(text).roles == roles
+
+
+def test_a_collector_needs_no_more_than_its_table() -> None:
+    (collector,) = good("[[collector]]").collectors
+    assert collector.socket == UnixSocket("/var/spool/postfix/strictmail/tlsrpt")
+    assert (collector.mode, collector.group, collector.identity) == (0o660, "postfix", "")
+    assert good("[[collector]]").origins["collector.tlsrpt.mode"] == "default"
+
+
 def test_what_is_shown_can_be_read_again() -> None:
-    config = good('[policy]\nallow_networks = ["10.0.0.0/8"]\n' + LISTENER)
+    config = good('[policy]\nallow_networks = ["10.0.0.0/8"]\n' + LISTENER + "[[collector]]")
     again = good(render_effective(config))
     assert diff_configs(config, again) == ()
 
@@ -200,8 +239,10 @@ def test_the_sample_is_the_defaults_with_and_without_its_comments() -> None:
     assert diff_configs(good(render_sample()), good("")) == ()
     lines = [line for line in render_sample().splitlines() if not line.startswith("#mode")]
     uncommented = "\n".join(re.sub(r"^#(?=\S)", "", line) for line in lines)
-    config = good(uncommented)
-    assert diff_configs(config, good("")) == ()
+    # An identity needs more than its own table: what else, `config check` says.
+    config = good(uncommented.partition("[[identity]]")[0])
+    # Uncommented, the table of the collector is there, and so is its role.
+    assert set(diff_configs(config, good(""))) == set(diff_configs(good("[[collector]]"), good("")))
     assert "default" not in {
         origin for key, origin in config.origins.items() if not key.endswith(".mode")
     }

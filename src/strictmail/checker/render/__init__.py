@@ -67,9 +67,9 @@ def render(
     # Imported where they are needed: a bulk run that writes JSON needs none of the others.
     match Format(form):
         case Format.JSON:
-            from strictmail.checker.codec import encode
+            from strictmail.checker.resultfile import encode_line
 
-            return "".join(f"{encode(result).decode('ascii')}\n" for result in results)
+            return b"".join(map(encode_line, results)).decode("ascii")
         case Format.NAGIOS:
             from strictmail.checker.render.nagios import nagios
 

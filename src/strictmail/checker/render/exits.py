@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from strictmail.core.check.result import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from strictmail.core.check.result import CheckResult
 
@@ -53,14 +53,34 @@ def exit_code(results: Iterable[CheckResult], fail_on: Severity | None = DEFAULT
     Raises:
         ValueError: `fail_on` is a severity that is no failure.
     """
+    found = {severity for result in results for severity in severities_of(result)}
+    return code_of(found, fail_on)
+
+
+def severities_of(result: CheckResult) -> frozenset[Severity]:
+    """What a result says, its status and its findings, as far as exit codes go."""
+    return frozenset({result.status, *(finding.severity for finding in result.findings)})
+
+
+def code_of(
+    found: Collection[Severity], fail_on: Severity | None = DEFAULT_FAIL_ON, *, refused: int = 0
+) -> int:
+    """The exit code for what was found in any number of results: 0, 1, 2 or 3.
+
+    Args:
+        found: From `severities_of`.
+        fail_on: As in `exit_code`.
+        refused: Lines of a list that hold no domain. What was meant there, nobody looked at: the
+            run is unknown at best, where unknown counts at all.
+
+    Raises:
+        ValueError: `fail_on` is a severity that is no failure.
+    """
     if fail_on is None:
         return 0
     if fail_on not in _COUNTING:
         raise ValueError(f"{fail_on.value} is no failure: warning, unknown or critical is")
-    counting = _COUNTING[: _COUNTING.index(fail_on) + 1]
-    found = {
-        severity
-        for result in results
-        for severity in (result.status, *(finding.severity for finding in result.findings))
-    }
-    return next((code for severity, code in CODES.items() if severity in found & {*counting}), 0)
+    counting = {*_COUNTING[: _COUNTING.index(fail_on) + 1]}
+    if refused and Severity.UNKNOWN in counting and Severity.CRITICAL not in found:
+        return CODES[Severity.UNKNOWN]
+    return next((code for severity, code in CODES.items() if severity in counting & {*found}), 0)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 ROLES: Final[Mapping[str, tuple[str, str]]] = {
     "resolver": ("strictmail.cli.roles.resolver", "ResolverRole"),
+    "collector": ("strictmail.cli.roles.collector", "CollectorRole"),
+    "reporter": ("strictmail.cli.roles.reporter", "ReporterRole"),
 }
 """Name -> module and class."""
 

@@ -46,6 +46,12 @@ NO_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_NAMES: Final = 100
 """dNSName entries that are described; large hosters have about that many."""
 
+MAX_NAME_CHARACTERS: Final = 253
+"""Of one of them; a longer one is none."""
+
+MAX_SUBJECT_CHARACTERS: Final = 512
+"""Of a subject or issuer that is described: twice what real ones have."""
+
 MAX_LINKS: Final = 16
 """Certificates of a chain whose order is judged: it bounds the signatures that are checked."""
 
@@ -93,8 +99,8 @@ def describe(der: bytes) -> Certificate:
         # Odd but readable certificates are not worth a warning of our process.
         warnings.simplefilter("ignore")
         return Certificate(
-            subject=_read(certificate, lambda c: c.subject.rfc4514_string(), ""),
-            issuer=_read(certificate, lambda c: c.issuer.rfc4514_string(), ""),
+            subject=_read(certificate, lambda c: _distinguished(c.subject), ""),
+            issuer=_read(certificate, lambda c: _distinguished(c.issuer), ""),
             dns_names=_read(certificate, _dns_names, ()),
             not_before=_read(certificate, lambda c: c.not_valid_before_utc, NO_DATE),
             not_after=_read(certificate, lambda c: c.not_valid_after_utc, NO_DATE),
@@ -189,11 +195,16 @@ def _read(certificate: x509.Certificate, part: Callable[[x509.Certificate], _T],
         return default
 
 
+def _distinguished(name: x509.Name) -> str:
+    return name.rfc4514_string()[:MAX_SUBJECT_CHARACTERS]
+
+
 def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
     from cryptography import x509
 
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return tuple(names.get_values_for_type(x509.DNSName)[:MAX_NAMES])
+    found = names.get_values_for_type(x509.DNSName)[:MAX_NAMES]
+    return tuple(name[:MAX_NAME_CHARACTERS] for name in found)
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:

@@ -218,6 +218,8 @@ class HostFacts:
         probes: All sessions; the first one of each address has the MX name as SNI and any key
             type. Another base domain, and the other key type, follow.
         tlsrpt: The answer for TXT at `_smtp._tls.<host>`, if it was asked for.
+        idle_tlsa: The answer for TLSA where senders do not ask, behind unsigned MX records or
+            addresses; None if it was not asked for.
     """
 
     name: str
@@ -225,6 +227,7 @@ class HostFacts:
     addresses: tuple[Answer, ...] = ()
     probes: tuple[ProbeFacts, ...] = ()
     tlsrpt: Answer | None = None
+    idle_tlsa: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)

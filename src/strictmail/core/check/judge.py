@@ -8,16 +8,19 @@ before ok; a note (`info`) is ok.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from strictmail import __version__
+from strictmail.core.check.bounds import bounded
 from strictmail.core.check.catalogue import RULES
-from strictmail.core.check.certificates import describe
+from strictmail.core.check.certificates import MAX_LINKS, describe
 from strictmail.core.check.chains import judge_chain
 from strictmail.core.check.receivers import recognise
 from strictmail.core.check.result import (
     SCHEMA_VERSION,
     AddressResult,
+    Certificate,
     Chain,
     CheckResult,
     HostResult,
@@ -25,10 +28,10 @@ from strictmail.core.check.result import (
     StsResult,
     TlsrptResult,
 )
+from strictmail.core.check.stakes import pair
 from strictmail.core.check.verdict import headline, judge_senders
 from strictmail.core.dnsvalues import Status
 from strictmail.core.errors import RecordSyntaxError
-from strictmail.core.mxset import MxHost
 from strictmail.core.sts.match import match_any
 from strictmail.core.sts.record import select_record
 from strictmail.core.sts.values import FetchedPolicy, FetchFailure
@@ -36,11 +39,12 @@ from strictmail.core.tagrecord import join_strings
 from strictmail.core.tlsrpt.record import select_tlsrpt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from strictmail.core.check.facts import DomainFacts, HostFacts, ProbeFacts, TlsFacts
     from strictmail.core.check.result import Finding
     from strictmail.core.dnsvalues import Answer
+    from strictmail.core.mxset import MxHost
 
 SEVERITY_ORDER: Final = (
     Severity.CRITICAL,
@@ -58,7 +62,8 @@ def judge(facts: DomainFacts) -> CheckResult:
     Args:
         facts: Everything that was looked at; what was not is unknown in the result.
     """
-    findings = worst_first(finding for rule in RULES for finding in rule(facts))
+    found = worst_first(finding for rule in RULES for finding in rule(facts))
+    findings = worst_first(bounded(facts.domain, found))
     senders, verdicts = judge_senders(facts)
     receiver = recognise([host.name for host in facts.mx.hosts])
     return CheckResult(
@@ -74,7 +79,7 @@ def judge(facts: DomainFacts) -> CheckResult:
         dnssec=_dnssec(facts),
         sts=_sts(facts),
         tlsrpt=_tlsrpt(facts.tlsrpt_record),
-        hosts=tuple(_host(facts, mx_host, host) for mx_host, host in pair_hosts(facts)),
+        hosts=tuple(_host(facts, mx_host, host) for mx_host, host in pair(facts)),
         senders=senders,
         verdicts=verdicts,
         findings=tuple(findings),
@@ -85,14 +90,6 @@ def worst(severities: Iterable[Severity]) -> Severity:
     """The worst of them as a status; OK for none, and for notes."""
     found = min(severities, key=SEVERITY_ORDER.index, default=Severity.OK)
     return Severity.OK if found is Severity.INFO else found
-
-
-def pair_hosts(facts: DomainFacts) -> list[tuple[MxHost, HostFacts]]:
-    """The hosts that were looked at: what DNS says of each, and what was seen."""
-    by_name = {host.name: host for host in facts.mx.hosts}
-    return [
-        (by_name.get(host.name) or MxHost(host.name, host.preference), host) for host in facts.hosts
-    ]
 
 
 def _dnssec(facts: DomainFacts) -> str:
@@ -193,8 +190,14 @@ def _chain(facts: DomainFacts, mx_host: MxHost, tls: TlsFacts) -> Chain:
         pkix_problems=tuple(map(str, tls.pkix.problems)),
         detail=tls.pkix.detail,
         dane=dane.outcome.value if dane is not None else "",
-        certificates=tuple(map(describe, tls.chain_der)),
+        certificates=_certificates(tls.chain_der),
     )
+
+
+def _certificates(chain_der: Sequence[bytes]) -> tuple[Certificate, ...]:
+    """What was presented; nobody looks at names above the leaf, and a chain may be full of them."""
+    found = [describe(der) for der in chain_der[:MAX_LINKS]]
+    return (*found[:1], *(replace(issuer, dns_names=()) for issuer in found[1:]))
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:

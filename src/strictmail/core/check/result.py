@@ -182,7 +182,7 @@ class Certificate:
     Attributes:
         subject: RFC 4514 text.
         issuer: RFC 4514 text.
-        dns_names: The dNSName entries.
+        dns_names: The dNSName entries of a leaf: the first hundred.
         not_before: UTC.
         not_after: UTC.
         key: As in `ecdsa-256`, `rsa-2048`.
@@ -216,7 +216,7 @@ class Chain:
         pkix_problems: What the web PKI has against it; empty: valid.
         detail: On the first of these.
         dane: The outcome before the TLSA records (`authenticated`, `mismatch`, ...); "" without.
-        certificates: Leaf first, as sent.
+        certificates: Leaf first, as sent: the first sixteen.
     """
 
     key_type: str

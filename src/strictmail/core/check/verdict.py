@@ -65,6 +65,9 @@ _CAUSES: Final = {
 }
 """Why DANE authenticates nobody behind a secure MX RRset."""
 
+MAX_TOLD_HOSTS: Final = 32
+"""MX hosts of which each verdict is told: twice as many as are visited. All of them count."""
+
 _DANE_LEVELS: Final = frozenset({Level.DANE, Level.DANE_ONLY})
 
 
@@ -72,18 +75,20 @@ def judge_senders(facts: DomainFacts) -> tuple[tuple[SenderVerdict, ...], tuple[
     """What becomes of mail from each kind of sender.
 
     Returns:
-        For each kind, all hosts taken together; then for each kind, host and address.
+        For each kind, all hosts taken together; then for each kind, host and address, of the
+        first MAX_TOLD_HOSTS hosts.
 
     Spec: RFC 8461 §2, §4, §5; RFC 7672 §2.2.
     """
     by_name = {host.name: host for host in facts.hosts}
+    told = {host.name for host in facts.mx.hosts[:MAX_TOLD_HOSTS]}
     hosts = [(host, places_of(facts, host, by_name.get(host.name))) for host in facts.mx.hosts]
     senders: list[SenderVerdict] = []
     verdicts: list[Verdict] = []
     for plan in plans(facts):
         settled = _without_hosts(facts, plan)
         ranked = [] if settled else list(_judge_hosts(facts, plan, hosts))
-        verdicts += (verdict for _, verdict in ranked)
+        verdicts += (verdict for _, verdict in ranked if verdict.mx_host in told)
         senders.append(settled or _walk(plan, ranked))
     return tuple(senders), tuple(verdicts)
 

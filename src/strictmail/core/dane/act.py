@@ -106,7 +106,12 @@ def decide_host(
 
 
 def refusal_type(
-    mx: DnsState, tlsa: DnsState, records: Sequence[Tlsa] = (), *, mandatory: bool = False
+    mx: DnsState,
+    tlsa: DnsState,
+    records: Sequence[Tlsa] = (),
+    *,
+    mandatory: bool = False,
+    dane: bool = True,
 ) -> ResultType | None:
     """How a host is reported that DNS alone rules out; None if it does not.
 
@@ -115,9 +120,13 @@ def refusal_type(
         tlsa: The TLSA records at the base domain.
         records: With tlsa SECURE: the RRset.
         mandatory: Local policy demands DANE of this destination.
+        dane: The sender does DANE at all.
 
     Spec: RFC 8460 §4.3.2.1.
     """
+    if not dane:
+        # RFC 8460 §4.3.1: DANE has `dnssec-invalid` to itself (RPT-JSON-35).
+        return ResultType.VALIDATION_FAILURE if mx is DnsState.ERROR else None
     # RFC 8460 §4.3.2.1: no valid answer from a validating resolver (RPT-JSON-37).
     if DnsState.ERROR in (mx, tlsa):
         return ResultType.DNSSEC_INVALID

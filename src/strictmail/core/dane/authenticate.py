@@ -18,6 +18,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from strictmail.core.certname import CertContext, match_certificate
@@ -400,6 +401,7 @@ _FIELDS_BEFORE_SPKI: Final = 5
 """Serial number, signature algorithm, issuer, validity, subject."""
 
 
+@lru_cache(maxsize=256)
 def spki_der(certificate_der: bytes) -> bytes | None:
     """Cut the SubjectPublicKeyInfo out of a certificate, byte for byte (RFC 5280 §4.1).
 

@@ -27,6 +27,9 @@ success under a testing policy,    unverified: at the levels that a testing poli
 or one whose mode is not said      with, Postfix verifies nothing
 success with details left over     a success: the details say what was tried before
 failure without details            a failure without details
+no policy, and a certificate that  a success: TLS was negotiated, and nobody asked for more; at
+is not good                        `smtp_tls_loglevel = untrusted`, Postfix calls it a failure
+failure of discovery, mode `none`  passed over (RPT-JSON-43): with no other one, a success
 =================================  ===============================================================
 """
 
@@ -87,6 +90,20 @@ _CHAIN_FAULTS: Final = (
     "invalid_CA_certificate",
 )
 """How reasons begin that OpenSSL gives for a chain that leads to no trusted root."""
+
+
+_DISCOVERY_CODES: Final = frozenset(
+    code for code, result_type in RESULT_CODES.items() if result_type.startswith("sts-")
+)
+"""Failures to learn a policy, not to satisfy one."""
+
+
+_CERTIFICATE_CODES: Final = frozenset({204})
+"""Of faults that are seen where no name is asked for; a name is only compared on demand."""
+
+_GENERAL_CODE: Final = 205
+_HANDSHAKE_REASONS: Final = frozenset({"tls-handshake-failure"})
+"""Postfix's word for a handshake that failed; else its reasons are OpenSSL's, of certificates."""
 
 
 class _Detail(msgspec.Struct):
@@ -196,7 +213,17 @@ def _judge(
     reported = make_policy(
         policy_type, policy.policy_domain, policy.policy_string, policy.mx_host, domain=domain
     )
-    if policy.f == 0:
+    details = policy.failure_details[:MAX_DETAILS]
+    succeeded = policy.f == 0
+    if policy_type is PolicyType.STS and reported.policy_type is PolicyType.NO_POLICY_FOUND:
+        # RFC 8461 §6: with mode `none`, nobody misses a newer policy (RPT-JSON-43, RPT-JSON-58).
+        kept = [detail for detail in details if detail.c not in _DISCOVERY_CODES]
+        succeeded = succeeded or (bool(details) and not kept)
+        details = kept
+    if policy_type is PolicyType.NO_POLICY_FOUND and details:
+        # RFC 8460 §4.2.1: without a policy, TLS is success enough (RPT-JSON-24).
+        succeeded = succeeded or all(map(_is_certificate_fault, details))
+    if succeeded:
         if (
             reported.policy_type is PolicyType.STS
             and policy_mode(reported.policy_strings) != "enforce"
@@ -207,11 +234,18 @@ def _judge(
         else:
             judged.append(JudgedPolicy(reported, succeeded=True))
         return
-    details = policy.failure_details[:MAX_DETAILS]
-    # RFC 8461 §5: a failure under a testing policy is a failure (RPT-JSON-26).
+    # RFC 8461 §5: a failure under a testing policy is a failure (RPT-JSON-26). RFC 8461 §6: of the
+    # session, or of learning the policy, be there one or none (RPT-JSON-42, RPT-JSON-44).
     judged.append(
         JudgedPolicy(reported, succeeded=False, failures=tuple(map(_read_detail, details)))
     )
+
+
+def _is_certificate_fault(detail: _Detail) -> bool:
+    """Whether TLS was negotiated, and it is the certificate that is not good."""
+    if detail.c == _GENERAL_CODE:
+        return bool(detail.f) and detail.f not in _HANDSHAKE_REASONS
+    return detail.c in _CERTIFICATE_CODES
 
 
 def is_testing(policy: ReportedPolicy) -> bool:

@@ -160,4 +160,6 @@ def _is_pattern(pattern: str) -> bool:
 
 def _quoted(line: str) -> str:
     """A policy line within `{ policy_string = … }`: a brace would end it early."""
-    return socketmap.printable(line).replace("{", "?").replace("}", "?").strip()
+    # RFC 8461 §3.2: a tab is white space like a blank; as `?` it would spoil the value.
+    spaced = line.replace("\t", " ")
+    return socketmap.printable(spaced).replace("{", "?").replace("}", "?").strip()

@@ -11,6 +11,7 @@ is any content coding, since none is asked for (STS-FET-25).
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from strictmail.core.errors import PolicySyntaxError
@@ -36,6 +37,9 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+MAX_REMEMBERED_ADDRESSES: Final = 4096
+"""Reading one takes some 20 µs, and a list of domains has the same ones again and again."""
 
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -173,16 +177,25 @@ def is_allowed_address(address: str, allow_networks: Iterable[str | Network]) ->
         True for global unicast and for listed addresses; False for everything else, text that
         is no address too.
     """
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    parsed, is_public = _read_address(address)
+    if parsed is None:
         return False
     for listed in allow_networks:
         network = ipaddress.ip_network(listed, strict=False) if isinstance(listed, str) else listed
         if parsed.version == network.version and parsed in network:
             return True
     # BCP: who publishes a domain must not steer us into the inner network (STS-FET-45, SEC-19).
-    return _is_global_unicast(parsed)
+    return is_public
+
+
+@lru_cache(maxsize=MAX_REMEMBERED_ADDRESSES)
+def _read_address(text: str) -> tuple[Address | None, bool]:
+    """The address that a text is, None if it is none; and whether it is global unicast."""
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return None, False
+    return parsed, _is_global_unicast(parsed)
 
 
 def _is_global_unicast(address: Address) -> bool:

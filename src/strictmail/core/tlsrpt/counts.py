@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from strictmail.core.tlsrpt.results import ResultType
-from strictmail.core.tlsrpt.session import FailureDetail, ReportedPolicy
+from strictmail.core.tlsrpt.session import FailureDetail, ReportedPolicy, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
     from datetime import date
 
     from strictmail.core.tlsrpt.session import JudgedPolicy, Session
@@ -84,22 +84,15 @@ class PolicyCounts:
             return
         self.failures += times
         # RFC 8460 §4: equal details are one with their sum (RPT-JSON-29); within a session each
-        # kind counts once, as it is told apart here, so that none is above the total (RPT-JSON-28).
-        placed = set()
-        for detail in judged.failures or _UNSTATED:
-            key = place_detail(detail, self.details)
-            if key not in placed:
-                placed.add(key)
-                self.details[key] = self.details.get(key, 0) + times
+        # type counts once, as it was met first, so that none is above the total (RPT-JSON-28).
+        first = {detail.result_type: detail for detail in reversed(judged.failures or _UNSTATED)}
+        for detail in first.values():
+            self.add_detail(detail, times)
 
     def add_detail(self, detail: FailureDetail, times: int) -> None:
-        """Count a detail; beyond the bound, with less of it told apart.
-
-        `failures` must have its sessions already. Where two kinds of the same sessions become
-        one, nobody knows in how many both occurred: at most in all that failed (RPT-JSON-28).
-        """
+        """Count a detail; beyond the bound, with less of it told apart."""
         key = place_detail(detail, self.details)
-        self.details[key] = min(self.details.get(key, 0) + times, self.failures)
+        self.details[key] = self.details.get(key, 0) + times
 
     def merge(self, other: PolicyCounts) -> None:
         """Add the counts of another collector or batch."""
@@ -110,21 +103,47 @@ class PolicyCounts:
 
 
 @dataclass(slots=True)
+class SourceCounts:
+    """Sessions that one source told of.
+
+    Attributes:
+        sessions: All of them.
+        unverified: Those among them with a policy whose success nobody verified.
+    """
+
+    sessions: int = 0
+    unverified: int = 0
+
+
+@dataclass(slots=True)
 class DomainCounts:
     """Sessions to one recipient domain on one day.
 
     Attributes:
         record: The text of its TLSRPT record, as last seen.
         policies: Counts by policy, in the order of their first session.
+        sources: Sessions by who told of them.
     """
 
     record: str = ""
     policies: dict[ReportedPolicy, PolicyCounts] = field(default_factory=dict)
+    sources: dict[Source, SourceCounts] = field(default_factory=dict)
+
+    def add_source(self, source: Source, sessions: int, unverified: int) -> None:
+        """Count sessions of a source."""
+        counts = self.sources.get(source)
+        if counts is None:
+            counts = self.sources[source] = SourceCounts()
+        counts.sessions += sessions
+        counts.unverified += unverified
 
     def policy(self, reported: ReportedPolicy, domain: str) -> PolicyCounts:
         """The counts of a policy, which is new if need be; beyond the bound, a blunter one."""
-        key = place_policy(reported, domain, self.policies)
-        return self.policies.setdefault(key, PolicyCounts())
+        counts = self.policies.get(reported)
+        if counts is None:
+            key = place_policy(reported, domain, self.policies)
+            counts = self.policies.setdefault(key, PolicyCounts())
+        return counts
 
 
 class Counts:
@@ -141,33 +160,48 @@ class Counts:
         for (day, domain), counts in self._days.items():
             yield day, domain, counts
 
+    def has(self, day: date, domain: str) -> bool:
+        """Whether there are counts of a domain and day."""
+        return (day, domain) in self._days
+
     def domain(self, day: date, domain: str) -> DomainCounts:
         """The counts of a domain and day, empty if new."""
-        return self._days.setdefault((day, domain), DomainCounts())
+        counts = self._days.get((day, domain))
+        if counts is None:
+            counts = self._days[day, domain] = DomainCounts()
+        return counts
 
-    def add(self, day: date, session: Session, times: int = 1) -> None:
+    def add(
+        self, day: date, session: Session, times: int = 1, source: Source = Source.POSTFIX
+    ) -> None:
         """Count a session, or several that were alike.
 
         Args:
             day: The UTC day in which it happened.
             session: What it showed.
             times: How often.
+            source: Who told of it.
         """
         counts = self.domain(day, session.domain)
+        counts.add_source(source, times, times if session.unverified else 0)
         counts.record = session.record or counts.record
         # RFC 8460 §4.4: once in each policy that it was judged under (RPT-JSON-23, RPT-JSON-57);
         # a policy that a session names twice is still one judgement.
-        for policy, judged in _once(session.policies).items():
-            counts.policy(policy, session.domain).add(judged, times)
+        for judged in _once(session.policies):
+            counts.policy(judged.policy, session.domain).add(judged, times)
 
     def merge(self, day: date, domain: str, other: DomainCounts) -> None:
         """Add what another collector or batch has counted for a domain and day."""
         counts = self.domain(day, domain)
         counts.record = other.record or counts.record
+        for source, told in other.sources.items():
+            counts.add_source(source, told.sessions, told.unverified)
         for policy, theirs in other.policies.items():
             counts.policy(policy, domain).merge(theirs)
 
 
-def _once(policies: tuple[JudgedPolicy, ...]) -> Mapping[ReportedPolicy, JudgedPolicy]:
+def _once(policies: tuple[JudgedPolicy, ...]) -> Iterable[JudgedPolicy]:
     """Each policy with one judgement: the last, since later attempts are further in the session."""
-    return {judged.policy: judged for judged in policies}
+    if len(policies) == 1:
+        return policies
+    return {judged.policy: judged for judged in policies}.values()

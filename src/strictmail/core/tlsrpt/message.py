@@ -52,10 +52,16 @@ MAX_DETAIL_LINES: Final = 20
 MAX_TEXT_CHARACTERS: Final = 200
 """Of foreign text in a line of that page."""
 
+_ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_DOT_ATOM: Final = rf"{_ATOM}(?:\.{_ATOM})*"
+"""RFC 5322 §3.2.3."""
+
 _SUBJECT: Final = re.compile(
-    r"Report Domain:[ \t]+(?P<domain>\S+)[ \t]+Submitter:[ \t]+(?P<submitter>\S+)[ \t]+"
-    r"Report-ID:[ \t]+<(?P<id>[^<>\s]+)>"
+    r"Report[ \t]+Domain:[ \t]+(?P<domain>\S+)[ \t]+Submitter:[ \t]+(?P<submitter>\S+)[ \t]+"
+    rf"Report-ID:[ \t]+<(?P<id>{_DOT_ATOM}@(?:{_DOT_ATOM}|\[[!-Z^-~]*\]))>"
+    r"(?:[ \t]*\([^()\\]*\))*"
 )
+"""RFC 8460 §5.3; a comment may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,19 @@ def parse_subject(value: str) -> ReportSubject | None:
     if not (is_mail_domain(found["domain"]) and is_mail_domain(found["submitter"])):
         return None
     return ReportSubject(found["domain"], found["submitter"], found["id"])
+
+
+def format_mailbox(address: str) -> str:
+    """An address as headers and SMTP commands have it: what its name holds may need quotes.
+
+    Args:
+        address: Printable ASCII, without quote marks and backslashes, as of a `rua`.
+
+    Spec: RFC 5322 §3.4.1; RFC 5321 §4.1.2.
+    """
+    local, _, domain = address.rpartition("@")
+    # RFC 8460 §3: a comma or semicolon, decoded, is of the name (RPT-REC-15), ends no address.
+    return address if re.fullmatch(_DOT_ATOM, local) else f'"{local}"@{domain}'
 
 
 def report_filename(report: Report, *, is_gzip: bool = True) -> str:
@@ -126,6 +145,7 @@ def build_message(
 
     Spec: RFC 8460 §5.3.
     """
+    # RFC 8460 §5.6: all of it is made of one value, so that nothing contradicts it (RPT-DLV-60).
     boundary = f"=_{report.unique_id}"
     lines = [*_headers(report, boundary, sender, recipients, at), ""]
     lines += ["This is a multipart message in MIME format.", ""]
@@ -154,11 +174,11 @@ def _headers(
     if not recipients:
         raise ValueError("a report goes to somebody")
     for text in (sender, *recipients, submitter, report.domain, report.report_id):
-        if not text or not text.isascii() or not text.isprintable() or set(text) & set("<>, "):
+        if not text or not text.isascii() or not text.isprintable() or set(text) & set('<>"\\ '):
             # RFC 5322 §2.2: nothing of a hostile name becomes a header of its own (RPT-DLV-30).
             raise ValueError(f"{text[:60]!a} cannot stand in a header")
     yield f"From: <{sender}>"
-    yield "To: " + ",\r\n ".join(f"<{recipient}>" for recipient in recipients)
+    yield "To: " + ",\r\n ".join(f"<{format_mailbox(recipient)}>" for recipient in recipients)
     yield f"Date: {format_datetime(at)}"
     subject = format_subject(ReportSubject(report.domain, submitter, report.report_id))
     # RFC 5322 §2.2.3: folded at white space only (RPT-DLV-30).

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,9 +21,16 @@ from typing import Any, Final, NoReturn
 from strictmail.core.errors import ReportSyntaxError
 from strictmail.core.names import is_address
 from strictmail.core.tagrecord import quote
-from strictmail.core.tlsrpt.reportjson import MAX_INTEGER
+from strictmail.core.tlsrpt.reportjson import MAX_INTEGER, parse_instant
 from strictmail.core.tlsrpt.results import PolicyType, ResultType
-from strictmail.core.tlsrpt.session import clean_address, is_addr_spec
+from strictmail.core.tlsrpt.session import WSP, clean_address, is_addr_spec
+
+_LOOSE_DATE_TIME: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)([Tt ])(\d\d:\d\d)(:\d\d)?(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
+"""RFC 3339 §5.6, with the tolerances of `Quirk`."""
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 MAX_POLICIES: Final = 10_000
 """Policies of one report; a large receiver's has as many as it has MX hosts."""
@@ -37,10 +45,14 @@ class Quirk(enum.StrEnum):
     BYTE_ORDER_MARK = "byte-order-mark"
     NO_ZONE = "no-zone"
     """A date-time without offset, read as UTC (Microsoft, 2023)."""
+    DATE_TIME_FORM = "date-time-form"
+    """A blank for the `T`, or no seconds."""
     HOUR_24 = "hour-24"
     """`24:00:00` for the next midnight."""
     END_IS_NEXT_MIDNIGHT = "end-is-next-midnight"
     """Allowed, and said since days are compared (Mail.ru)."""
+    MEMBER_MISSING = "member-missing"
+    """No name of an organization, no report id, or no result type."""
     CONTACT_MISSING = "contact-missing"
     """`contact-info` is null or absent (Stalwart)."""
     CONTACT_FORM = "contact-form"
@@ -64,6 +76,10 @@ class Quirk(enum.StrEnum):
     NULL_MEMBER = "null-member"
     NO_POLICY_DOMAIN = "no-policy-domain"
     """Older tlsrpt-reporter for `no-policy-found`."""
+    ADDITIONAL_INFO_URI = "additional-info-uri"
+    """The name of the grammar, where `additional-information` belongs (§4.4)."""
+    LONE_SURROGATE = "lone-surrogate"
+    """Half a character, read as U+FFFD: RFC 7493 §2.1 forbids it."""
     DETAILS_ABOVE_TOTAL = "details-above-total"
     """One session can fail in several ways (Mail.ru)."""
 
@@ -132,7 +148,12 @@ def read_report(data: bytes) -> ReadReport:
         quirks[Quirk.BYTE_ORDER_MARK] = None
         data = data[3:]
     try:
-        document = json.loads(data, object_pairs_hook=_without_duplicates)
+        # RFC 7493 §2.1: UTF-8, and nothing else that begins like JSON.
+        document = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+        )
     except (ValueError, RecursionError) as error:
         raise ReportSyntaxError(f"not JSON: {quote(str(error))}", place="/") from error
     return read_document(document, quirks)
@@ -151,8 +172,17 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    # RFC 7493 §2.2: neither NaN nor an infinity is a number.
+    raise ValueError(f"{name} is no JSON")
+
+
 class _Reader:
-    """One pass over one document."""
+    """One pass over one document.
+
+    What is not asked for is passed over (RPT-JSON-56); what is, in any form of `Quirk` (RPT-RCV-14,
+    RPT-RCV-15).
+    """
 
     def __init__(self, quirks: dict[Quirk, None]) -> None:
         self._quirks = quirks
@@ -173,9 +203,9 @@ class _Reader:
         if len(parts) > MAX_POLICIES:
             self._fail("/policies", f"more than {MAX_POLICIES} policies")
         return ReadReport(
-            organization_name=self._text(top, "organization-name", "/"),
+            organization_name=self._wanted(top, "organization-name", "/"),
             contact_info=self._contact(top),
-            report_id=self._text(top, "report-id", "/"),
+            report_id=self._wanted(top, "report-id", "/"),
             begin=begin,
             end=end,
             policies=tuple(self._policy(part, f"/policies/{n}") for n, part in enumerate(parts)),
@@ -208,6 +238,7 @@ class _Reader:
 
     def _details(self, found: object, place: str) -> tuple[ReadDetail, ...]:
         if found is None:
+            # RFC 8460 §4.4 does not say whether it may be missing (RPT-JSON-09).
             return ()
         if not isinstance(found, list):
             self._fail(place, "an array is wanted")
@@ -217,8 +248,12 @@ class _Reader:
 
     def _detail(self, found: object, place: str) -> ReadDetail:
         detail = self._object(found, place)
-        result_type = self._text(detail, "result-type", place)
-        if result_type not in set(ResultType):
+        information = self._text(detail, "additional-information", place)
+        if not information and detail.get("additional-info-uri"):
+            self._note(Quirk.ADDITIONAL_INFO_URI)
+            information = self._text(detail, "additional-info-uri", place)
+        result_type = self._wanted(detail, "result-type", place)
+        if result_type and result_type not in set(ResultType):
             self._note(Quirk.RESULT_TYPE_UNKNOWN)
         return ReadDetail(
             result_type=result_type,
@@ -227,7 +262,7 @@ class _Reader:
             receiving_mx_hostname=self._text(detail, "receiving-mx-hostname", place),
             receiving_mx_helo=self._text(detail, "receiving-mx-helo", place),
             receiving_ip=self._address(detail, "receiving-ip", place),
-            additional_information=self._text(detail, "additional-information", place),
+            additional_information=information,
             failure_reason_code=self._text(detail, "failure-reason-code", place),
         )
 
@@ -240,12 +275,12 @@ class _Reader:
                 return lines
             if isinstance(inner, list) and all(isinstance(line, str) for line in inner):
                 self._note(Quirk.POLICY_STRING_JSON)
-                return tuple(inner)
+                return tuple(map(self._unicode, inner))
         return lines
 
     def _mx_hosts(self, found: object, place: str) -> tuple[str, ...]:
         patterns = self._strings(found, f"{place}/mx-host", Quirk.MX_HOST_STRING)
-        bare = tuple(pattern.removeprefix("mx:").strip() for pattern in patterns)
+        bare = tuple(p[3:].strip(WSP) if p[:3].lower() == "mx:" else p for p in patterns)
         if bare != patterns:
             self._note(Quirk.MX_HOST_LINE)
         return bare
@@ -255,9 +290,9 @@ class _Reader:
             return ()
         if isinstance(found, str):
             self._note(if_text)
-            return (found,)
+            return (self._unicode(found),)
         if isinstance(found, list) and all(isinstance(item, str) for item in found):
-            return tuple(found)
+            return tuple(map(self._unicode, found))
         return self._fail(place, "an array of strings is wanted")
 
     def _text(self, where: Mapping[str, Any], name: str, place: str) -> str:
@@ -267,7 +302,20 @@ class _Reader:
             return ""
         if not isinstance(value, str):
             self._fail(f"{place.rstrip('/')}/{name}", "a string is wanted")
-        return value
+        return self._unicode(value)
+
+    def _wanted(self, where: Mapping[str, Any], name: str, place: str) -> str:
+        text = self._text(where, name, place)
+        if not text:
+            self._note(Quirk.MEMBER_MISSING)
+        return text
+
+    def _unicode(self, text: str) -> str:
+        """The text as characters: half a one could be neither stored nor shown."""
+        whole = _SURROGATE.sub("\ufffd", text)
+        if whole != text:
+            self._note(Quirk.LONE_SURROGATE)
+        return whole
 
     def _contact(self, top: Mapping[str, Any]) -> str:
         contact = top.get("contact-info")
@@ -278,7 +326,7 @@ class _Reader:
             self._fail("/contact-info", "a string is wanted")
         if not is_addr_spec(contact):
             self._note(Quirk.CONTACT_FORM)
-        return contact
+        return self._unicode(contact)
 
     def _address(self, where: Mapping[str, Any], name: str, place: str) -> str:
         text = self._text(where, name, place)
@@ -303,17 +351,26 @@ class _Reader:
     def _instant(self, value: object, place: str) -> datetime:
         if not isinstance(value, str):
             self._fail(place, "a date-time is wanted")
-        text, days = value, 0
-        if "T24:00:00" in text:
+        found = _LOOSE_DATE_TIME.fullmatch(value)
+        if found is None:
+            self._fail(place, f"{quote(value)} is no date-time")
+        date, separator, time, seconds, rest, zone = found.groups(default="")
+        if separator == " " or not seconds:
+            self._note(Quirk.DATE_TIME_FORM)
+        if not zone:
+            # Microsoft, 2023 (RPT-RCV-15).
+            self._note(Quirk.NO_ZONE)
+        days = 0
+        if (time, seconds.strip(":0"), rest.strip(".0")) == ("24:00", "", ""):
             self._note(Quirk.HOUR_24)
-            text, days = text.replace("T24:00:00", "T00:00:00"), 1
+            time, days = "00:00", 1
+        text = f"{date}T{time}{seconds or ':00'}{rest}{zone or 'Z'}"
+        moment = parse_instant(text)
+        if moment is None:
+            self._fail(place, f"{quote(value)} is no date-time")
         try:
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                self._note(Quirk.NO_ZONE)
-                moment = moment.replace(tzinfo=UTC)
             return moment.astimezone(UTC) + timedelta(days=days)
-        except (ValueError, OverflowError):
+        except OverflowError:
             self._fail(place, f"{quote(value)} is no date-time")
 
     def _object(self, found: object, place: str) -> Mapping[str, Any]:

@@ -163,9 +163,11 @@ def make_report_id(day: date, domain: str, identity: Identity) -> str:
 
 
 def with_unique_id(report: Report, unique_id: str) -> Report:
-    """The same report under another unique id (letters and digits, or "" for none)."""
+    """The same report under another unique id, or "" for none; a UUID loses its hyphens."""
     left, _, submitter = report.report_id.partition("@")
-    return replace(report, report_id=f"{left.rpartition('.')[0]}.{unique_id}@{submitter}")
+    # RFC 8460 §5.1: letters and digits only (RPT-DLV-13).
+    plain = "".join(c for c in unique_id if c.isascii() and c.isalnum())
+    return replace(report, report_id=f"{left.rpartition('.')[0]}.{plain}@{submitter}")
 
 
 def drop_details(report: Report, keep: int) -> Report:
@@ -200,8 +202,7 @@ def _drop_from(part: PolicyReport, keep: int) -> PolicyReport:
             FailureDetail(
                 result_type, failure_reason_code=f"kinds not told apart here: {len(numbers)}"
             ),
-            # RFC 8460 §4: no kind is above the total (RPT-JSON-28).
-            min(sum(numbers), part.failures),
+            sum(numbers),
         )
         for result_type, numbers in rest.items()
     )
@@ -223,10 +224,8 @@ def _order(policy: ReportedPolicy) -> tuple[int, str, tuple[str, ...], tuple[str
 
 
 def _policy_report(policy: ReportedPolicy, counts: PolicyCounts) -> PolicyReport:
-    # RFC 8460 §4: where kinds became one at a bound, their sum can be above the sessions that
-    # failed; no kind may be (RPT-JSON-28).
-    details = ((detail, min(times, counts.failures)) for detail, times in counts.details.items())
-    return PolicyReport(policy, counts.successes, counts.failures, _sort_details(details))
+    details = _sort_details(counts.details.items())
+    return PolicyReport(policy, counts.successes, counts.failures, details)
 
 
 def _sort_details(

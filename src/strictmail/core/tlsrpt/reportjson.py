@@ -12,17 +12,26 @@ import gzip
 import ipaddress
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from strictmail.core.errors import DomainSyntaxError
+from strictmail.core.names import fold, parse_domain
 from strictmail.core.tagrecord import quote
 from strictmail.core.tlsrpt.report import drop_details, drop_texts, most_details
 from strictmail.core.tlsrpt.results import PolicyType, ResultType
-from strictmail.core.tlsrpt.session import NO_CHARACTER, is_addr_spec, is_mail_domain
+from strictmail.core.tlsrpt.session import (
+    IPV4,
+    NO_CHARACTER,
+    clean_tlsa,
+    is_addr_spec,
+    is_mail_domain,
+    policy_patterns,
+)
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from strictmail.core.tlsrpt.report import PolicyReport, Report
     from strictmail.core.tlsrpt.session import FailureDetail
 
@@ -41,14 +50,26 @@ DATE_TIME: Final = re.compile(
 
 _MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,40}", re.ASCII)
 
+_POLICY_TYPES: Final = tuple(PolicyType)
+_RESULT_TYPES: Final = tuple(ResultType)
+
+_Place: TypeAlias = "tuple[()] | tuple[_Place, object]"
+"""Where something is in a document: its parent's place, and its name there."""
+
 _ADDRESSES: Final = ("sending-mta-ip", "receiving-ip")
 _TOP_STRINGS: Final = ("organization-name", "contact-info", "report-id")
-_DETAIL_STRINGS: Final = (
+_KEY: Final = (
+    "result-type",
+    "sending-mta-ip",
     "receiving-mx-hostname",
     "receiving-mx-helo",
+    "receiving-ip",
     "additional-information",
     "failure-reason-code",
 )
+"""What tells two details apart."""
+
+_DETAIL_STRINGS: Final = tuple(name for name in _KEY if name not in ("result-type", *_ADDRESSES))
 
 
 def encode_report(report: Report) -> bytes:
@@ -96,7 +117,8 @@ def _compress(report: Report) -> bytes:
 
 
 def _document(report: Report) -> dict[str, Any]:
-    # RFC 8460 §4.4: all top-level members, always (RPT-JSON-02, RPT-JSON-03).
+    # RFC 8460 §4.4: all top-level members, always (RPT-JSON-02, RPT-JSON-03); here and below, the
+    # names of the schema, not those of its grammar (RPT-JSON-21).
     return {
         "organization-name": report.identity.organization_name,
         "date-range": {
@@ -171,21 +193,33 @@ def find_faults(document: object) -> tuple[str, ...]:
 
 
 def _text_faults(document: object) -> Iterator[str]:
-    """Characters that I-JSON has no place for, and control characters, which nobody needs."""
+    """Characters and numbers that I-JSON has no place for, and control characters."""
     # A list of what is left instead of calls: a hostile document can be deeper than the stack.
-    left: list[tuple[str, object]] = [("", document)]
+    left: list[tuple[_Place, object]] = [((), document)]
     while left:
         place, value = left.pop()
         if isinstance(value, str):
             # RFC 7493 §2.1: no surrogates, no noncharacters (RPT-JSON-01).
-            bad = NO_CHARACTER.search(value)
+            bad = None if value.isprintable() else NO_CHARACTER.search(value)
             if bad is not None:
-                yield f"{place or '/'}: {quote(bad[0])} has no place in a report"
+                yield f"{_path(place)}: {quote(bad[0])} has no place in a report"
+        elif isinstance(value, int | float) and not abs(value) <= MAX_INTEGER:
+            # RFC 7493 §2.2: no number that others read as another one (RPT-JSON-01).
+            yield f"{_path(place)}: a number of at most 2**53-1 is wanted"
         elif isinstance(value, Mapping):
             left += [(place, name) for name in value]
-            left += [(f"{place}/{_shown(name)}", member) for name, member in value.items()]
+            left += [((place, name), member) for name, member in value.items()]
         elif isinstance(value, list):
-            left += [(f"{place}/{number}", item) for number, item in enumerate(value)]
+            left += [((place, number), item) for number, item in enumerate(value)]
+
+
+def _path(place: _Place) -> str:
+    """A place in words: made only where there is a fault."""
+    names: list[str] = []
+    while place:
+        place, name = place
+        names.append(str(name) if isinstance(name, int) else _shown(name))
+    return "/" + "/".join(reversed(names))
 
 
 def _shown(value: object) -> str:
@@ -216,11 +250,28 @@ def _top_faults(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _range_faults(found: object) -> Iterator[str]:
     span = found if isinstance(found, Mapping) else {}
+    instants = []
     for name in ("start-datetime", "end-datetime"):
-        value = span.get(name)
-        if not isinstance(value, str) or not DATE_TIME.fullmatch(value):
+        instant = parse_instant(span.get(name))
+        if instant is None:
             # RFC 3339 §5.6: with an offset, and no hour 24 (RPT-JSON-04).
             yield f"/date-range/{name}: an RFC 3339 date-time with offset is wanted"
+        else:
+            instants.append(instant)
+    if instants != sorted(instants):
+        yield "/date-range: it ends before it begins"
+
+
+def parse_instant(text: object) -> datetime | None:
+    """A date-time of RFC 3339 §5.6, with its offset; None for what is none."""
+    if not isinstance(text, str) or not DATE_TIME.fullmatch(text):
+        return None
+    # RFC 3339 §5.7: a leap second is a time; here, the second before it.
+    plain = text.upper().replace(":60", ":59", 1) if text[17:19] == "60" else text.upper()
+    try:
+        return datetime.fromisoformat(plain)
+    except ValueError:
+        return None
 
 
 def _part_faults(part: object) -> Iterator[str]:
@@ -243,12 +294,31 @@ def _part_faults(part: object) -> Iterator[str]:
         yield "/failure-details: an array is wanted"
         return
     for number, detail in enumerate(details):
-        for fault in _detail_faults(detail, totals.get("total-failure-session-count")):
+        for fault in _detail_faults(detail):
             yield f"/failure-details/{number}{fault}"
+    yield from _sum_faults(details, totals.get("total-failure-session-count"))
+
+
+def _sum_faults(details: list[Any], total: object) -> Iterator[str]:
+    """Details against each other, and against the total."""
+    by_type: Counter[str] = Counter()
+    keys: Counter[str] = Counter()
+    for detail in filter(lambda found: isinstance(found, Mapping), details):
+        named = {name: value for name, value in detail.items() if name in _KEY}
+        keys[json.dumps(named, sort_keys=True, default=str)] += 1
+        if _is_count(detail.get("failed-session-count")):
+            by_type[str(detail.get("result-type"))] += detail["failed-session-count"]
+    if any(times > 1 for times in keys.values()):
+        # RFC 8460 §4: the same ones are one, with their sum (RPT-JSON-29).
+        yield "/failure-details: two that differ in their counts only are one"
+    for result_type, count in by_type.items():
+        if _is_count(total) and isinstance(total, int) and count > total:
+            # RFC 8460 §4: sessions can fail in several ways, not in one way twice (RPT-JSON-28).
+            yield f"/failure-details: {_shown(result_type)} occurs more often than sessions failed"
 
 
 def _policy_faults(policy: Mapping[str, Any]) -> Iterator[str]:
-    if policy.get("policy-type") not in list(PolicyType):
+    if policy.get("policy-type") not in _POLICY_TYPES:
         # RFC 8460 §4.4: one of three words (RPT-JSON-10).
         yield f"/policy/policy-type: {_shown(policy.get('policy-type'))} is no policy type"
     domain = policy.get("policy-domain")
@@ -259,16 +329,28 @@ def _policy_faults(policy: Mapping[str, Any]) -> Iterator[str]:
         value = policy.get(name, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             yield f"/policy/{name}: an array of strings is wanted"
-        elif name == "mx-host" and any(item.startswith("mx:") for item in value):
+        elif name == "mx-host" and any(item.lower().startswith("mx:") for item in value):
             # RFC 8460 §4.4: patterns, not the lines they are in (RPT-JSON-19).
             yield "/policy/mx-host: bare patterns are wanted, without `mx:`"
+        elif name == "policy-string":
+            yield from _text_of_policy_faults(policy, value)
 
 
-def _detail_faults(detail: object, total: object) -> Iterator[str]:
+def _text_of_policy_faults(policy: Mapping[str, Any], lines: list[str]) -> Iterator[str]:
+    match policy.get("policy-type"):
+        case PolicyType.STS if policy_patterns(lines) and not policy.get("mx-host"):
+            # RFC 8460 §4.4: the patterns of the policy (RPT-JSON-18).
+            yield "/policy/mx-host: the patterns of the policy are wanted"
+        case PolicyType.TLSA if any(clean_tlsa(line).lower() != line.lower() for line in lines):
+            # RFC 8460 §4.5: single blanks between four fields, none inside (RPT-JSON-13).
+            yield "/policy/policy-string: TLSA records are wanted as `3 1 1 AB12`"
+
+
+def _detail_faults(detail: object) -> Iterator[str]:
     if not isinstance(detail, Mapping):
         yield ": an object is wanted"
         return
-    if detail.get("result-type") not in list(ResultType):
+    if detail.get("result-type") not in _RESULT_TYPES:
         # RFC 8460 §4.3: a registered type (RPT-JSON-30).
         yield f"/result-type: {_shown(detail.get('result-type'))} is not registered"
     for name in _ADDRESSES:
@@ -277,21 +359,32 @@ def _detail_faults(detail: object, total: object) -> Iterator[str]:
             # RFC 8460 §4.4: dotted IPv4, or IPv6 after RFC 5952 (RPT-JSON-47).
             yield f"/{name}: {_shown(value)} is no address in its one form"
     for name in _DETAIL_STRINGS:
-        if not isinstance(detail.get(name, ""), str):
-            yield f"/{name}: a string is wanted"
-    count = detail.get("failed-session-count")
-    if not _is_count(count):
+        if name in detail and (not isinstance(detail[name], str) or not detail[name].strip()):
+            # RFC 8460 §4.4: left out, not empty (RPT-JSON-46).
+            yield f"/{name}: a string that is not empty is wanted"
+    host = detail.get("receiving-mx-hostname")
+    if isinstance(host, str) and host and not _is_host_name(host):
+        # RFC 8460 §4.4: the name of the MX record (RPT-JSON-48).
+        yield f"/receiving-mx-hostname: {quote(host)} is no host name in A-labels"
+    if not _is_count(detail.get("failed-session-count")):
+        # RFC 8460 §4.4: a number for each (RPT-JSON-27).
         yield "/failed-session-count: a whole number is wanted"
-    elif isinstance(total, int) and isinstance(count, int) and count > total:
-        # RFC 8460 §4: the sum may be larger than the total, one kind may not (RPT-JSON-28).
-        yield "/failed-session-count: larger than the total of the policy"
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_INTEGER
 
 
+def _is_host_name(text: str) -> bool:
+    try:
+        return parse_domain(text) == fold(text)
+    except DomainSyntaxError:
+        return False
+
+
 def _is_plain_address(text: str) -> bool:
+    if IPV4.fullmatch(text):
+        return text != "0.0.0.0"  # noqa: S104 - RPT-JSON-46
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -16,19 +16,23 @@ class PolicyType(enum.StrEnum):
     TLSA = "tlsa"
     STS = "sts"
     NO_POLICY_FOUND = "no-policy-found"
+    """Opportunistic TLS, which is reported all the same (RPT-REC-30)."""
 
 
 class ResultType(enum.StrEnum):
     """A registered TLSRPT result type (RFC 8460 §4.3, IANA "STARTTLS Validation Result Types")."""
 
+    # RFC 8460 §4.3.1: of a session with an MX host (RPT-JSON-30, -31, -32, -33, -34, -35).
     STARTTLS_NOT_SUPPORTED = "starttls-not-supported"
     CERTIFICATE_HOST_MISMATCH = "certificate-host-mismatch"
     CERTIFICATE_EXPIRED = "certificate-expired"
     CERTIFICATE_NOT_TRUSTED = "certificate-not-trusted"
     VALIDATION_FAILURE = "validation-failure"
+    # RFC 8460 §4.3.2.1: of DANE (RPT-JSON-36, -37, -38).
     TLSA_INVALID = "tlsa-invalid"
     DNSSEC_INVALID = "dnssec-invalid"
     DANE_REQUIRED = "dane-required"
+    # RFC 8460 §4.3.2.2: of learning an MTA-STS policy (RPT-JSON-39, -40, -41).
     STS_POLICY_FETCH_ERROR = "sts-policy-fetch-error"
     STS_POLICY_INVALID = "sts-policy-invalid"
     STS_WEBPKI_INVALID = "sts-webpki-invalid"

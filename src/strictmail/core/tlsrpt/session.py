@@ -60,6 +60,9 @@ NO_CHARACTER: Final = re.compile(
 _ADDR_SPEC: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@([A-Za-z0-9._-]+)")
 """RFC 5322 §3.4.1 without quoted local parts and comments, which nobody uses for contacts."""
 
+IPV4: Final = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
+"""An IPv4 address in its one form: found much faster than by `ipaddress`."""
+
 _TLSA: Final = re.compile(r"(\d+)\s+(\d+)\s+(\d+)\s+([0-9A-Fa-f\s()]+)", re.ASCII)
 
 
@@ -183,7 +186,7 @@ def make_policy(
         policy_type = PolicyType.NO_POLICY_FOUND
     try:
         # RFC 8460 §1.1: without one of its own, the recipient domain (RPT-JSON-16, RPT-JSON-17).
-        owner = report_domain(policy_domain)
+        owner = domain if policy_domain == domain else report_domain(policy_domain)
     except DomainSyntaxError:
         owner = parse_domain(domain)
     match policy_type:
@@ -195,9 +198,11 @@ def make_policy(
             records = tuple(sorted(map(clean_tlsa, lines)))
             return ReportedPolicy(policy_type, owner, records)
         case PolicyType.STS:
-            # RFC 8460 §4.4: bare patterns, and only of an MTA-STS policy (RPT-JSON-18, -19, -20).
-            patterns = map(clean_pattern, mx_host_patterns[:MAX_MX_PATTERNS])
-            return ReportedPolicy(policy_type, owner, lines, tuple(filter(None, patterns)))
+            # RFC 8460 §4.4: bare patterns, and only of an MTA-STS policy (RPT-JSON-18, -19, -20);
+            # they are in its lines, should nobody give them apart.
+            given = map(clean_pattern, mx_host_patterns[:MAX_MX_PATTERNS])
+            patterns = tuple(filter(None, given)) or policy_patterns(lines)
+            return ReportedPolicy(policy_type, owner, lines, patterns)
 
 
 def make_detail(
@@ -211,6 +216,7 @@ def make_detail(
     failure_reason_code: str = "",
 ) -> FailureDetail:
     """A failure detail out of what somebody says, fit for a report; see `FailureDetail`."""
+    # RFC 8460 §4.4: a URI; Postfix has words there at times (RPT-JSON-50).
     return FailureDetail(
         result_type=result_type,
         sending_mta_ip=clean_address(sending_mta_ip),
@@ -266,6 +272,16 @@ def policy_mode(lines: Iterable[str]) -> str:
     return ""
 
 
+def policy_patterns(lines: Iterable[str]) -> tuple[str, ...]:
+    """The bare patterns that an MTA-STS policy names, as its text says them.
+
+    Spec: RFC 8461 §3.2.
+    """
+    fields = (line.partition(":") for line in lines)
+    named = (value for name, colon, value in fields if colon and name.strip(WSP) == "mx")
+    return tuple(filter(None, map(clean_pattern, named)))[:MAX_MX_PATTERNS]
+
+
 def clean_lines(lines: Iterable[str]) -> tuple[str, ...]:
     """Lines of a policy as they were served, as far as text can carry them.
 
@@ -275,7 +291,9 @@ def clean_lines(lines: Iterable[str]) -> tuple[str, ...]:
     room = MAX_POLICY_CHARACTERS
     for line in lines:
         # RFC 8460 §4.5: each an element, faults and all, without its end (RPT-JSON-12).
-        text = NO_CHARACTER.sub("\ufffd", line.rstrip("\r\n")[:MAX_LINE_CHARACTERS])
+        text = line.rstrip("\r\n")[:MAX_LINE_CHARACTERS]
+        if not text.isprintable():
+            text = NO_CHARACTER.sub("\ufffd", text)
         room -= len(text)
         if room < 0 or len(kept) == MAX_POLICY_LINES:
             break
@@ -302,7 +320,9 @@ def clean_text(text: str, limit: int) -> str:
     Spec: RFC 8460 §4.3.3 (RPT-JSON-51).
     """
     # RFC 8460 §4.3.3: short; what a server says is cut before it is stored (RPT-JSON-51).
-    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
+    shown = text[: 4 * limit]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else " " for c in shown)
     return " ".join(shown.split())[:limit].rstrip()
 
 
@@ -336,6 +356,8 @@ def clean_address(text: str) -> str:
     """
     bare = text[:MAX_NAME_CHARACTERS].strip().removeprefix("[").removesuffix("]")
     bare = bare.removeprefix("IPv6:").partition("%")[0]
+    if IPV4.fullmatch(bare):
+        return "" if bare == "0.0.0.0" else bare  # noqa: S104 - nobody binds here
     if not is_address(bare):
         return ""
     address = ipaddress.ip_address(bare)

@@ -22,23 +22,34 @@ CREATE TABLE day_domain (
     UNIQUE (day, identity, domain)
 ) STRICT;
 
--- policy: JSON [type, domain, [strings], [patterns]].
+-- Numbers and texts are apart: every batch changes numbers, and the fewer pages they stand on,
+-- the less is written.
 CREATE TABLE policy_count (
     id            INTEGER NOT NULL PRIMARY KEY,
     day_domain_id INTEGER NOT NULL REFERENCES day_domain (id) ON DELETE CASCADE,
-    policy        TEXT NOT NULL,
-    successes     INTEGER NOT NULL DEFAULT 0,
-    failures      INTEGER NOT NULL DEFAULT 0
+    successes     INTEGER NOT NULL,
+    failures      INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX policy_count_of ON policy_count (day_domain_id);
 
--- detail: JSON [result type, sending ip, mx, helo, receiving ip, information, reason].
+-- policy: JSON [type, domain, [strings], [patterns]].
+CREATE TABLE policy_text (
+    policy_count_id INTEGER NOT NULL PRIMARY KEY REFERENCES policy_count (id) ON DELETE CASCADE,
+    policy          TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE detail_count (
+    id              INTEGER NOT NULL PRIMARY KEY,
     policy_count_id INTEGER NOT NULL REFERENCES policy_count (id) ON DELETE CASCADE,
-    detail          TEXT NOT NULL,
-    session_count   INTEGER NOT NULL,
-    PRIMARY KEY (policy_count_id, detail)
-) STRICT, WITHOUT ROWID;
+    session_count   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX detail_count_of ON detail_count (policy_count_id);
+
+-- detail: JSON [result type, sending ip, mx, helo, receiving ip, information, reason].
+CREATE TABLE detail_text (
+    detail_count_id INTEGER NOT NULL PRIMARY KEY REFERENCES detail_count (id) ON DELETE CASCADE,
+    detail          TEXT NOT NULL
+) STRICT;
 
 -- What an import has counted already: a log that is read again counts nothing twice.
 CREATE TABLE imported (
@@ -63,12 +74,16 @@ CREATE TABLE report (
     UNIQUE (day, identity, domain)
 ) STRICT;
 
--- state: waiting, sending, sent, failed (given up), suppressed, refused (never to be tried).
+-- state: waiting, sent, failed (given up), suppressed, refused (never to be tried).
+-- begun: an attempt has begun and its end was not noted; nobody else tries before next_at.
+-- host: of the mailbox or the URI, for limits.
 CREATE TABLE delivery (
     id            INTEGER NOT NULL PRIMARY KEY,
     report_id     INTEGER NOT NULL REFERENCES report (id) ON DELETE CASCADE,
     destination   TEXT NOT NULL,
+    host          TEXT NOT NULL,
     state         TEXT NOT NULL,
+    begun         INTEGER NOT NULL DEFAULT 0 CHECK (begun IN (0, 1)),
     attempt_count INTEGER NOT NULL DEFAULT 0,
     next_at       INTEGER NOT NULL,
     first_at      INTEGER,

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from strictmail.core.dane.act import DnsState, HostAction, decide_host
+from strictmail.core.dane.act import DnsState, HostAction, decide_host, refusal_type
 from strictmail.core.dnsvalues import Answer, RecordType, Status, Tlsa
+from strictmail.core.tlsrpt.results import ResultType
 
 SECURE, INSECURE = DnsState.SECURE, DnsState.INSECURE
 ABSENT, ERROR = DnsState.ABSENT, DnsState.ERROR
@@ -182,3 +183,36 @@ def test_state_of_an_answer(
 ) -> None:
     answer = Answer("_25._tcp.mx.test", RecordType.TLSA, status, secure, records)
     assert DnsState.of(answer) is expected
+
+
+@pytest.mark.req("RPT-JSON-35", "RPT-JSON-36", "RPT-JSON-37", "RPT-JSON-38")
+@pytest.mark.parametrize(
+    ("mx", "tlsa", "records", "mandatory", "expected"),
+    [
+        pytest.param(SECURE, SECURE, [GOOD], False, None, id="DANE"),
+        pytest.param(SECURE, SECURE, [GOOD], True, None, id="DANE, mandatory"),
+        pytest.param(SECURE, ABSENT, [], False, None, id="no TLSA"),
+        pytest.param(SECURE, INSECURE, [GOOD], False, None, id="insecure TLSA"),
+        pytest.param(SECURE, SECURE, [BAD], False, None, id="none usable: TLS all the same"),
+        pytest.param(INSECURE, ABSENT, [], False, None, id="insecure MX"),
+        pytest.param(SECURE, ERROR, [], False, "dnssec-invalid", id="TLSA lookup fails"),
+        pytest.param(ERROR, ABSENT, [], False, "dnssec-invalid", id="MX lookup fails"),
+        pytest.param(SECURE, ERROR, [], True, "dnssec-invalid", id="TLSA fails, mandatory"),
+        pytest.param(SECURE, ABSENT, [], True, "dane-required", id="no TLSA, mandatory"),
+        pytest.param(SECURE, INSECURE, [GOOD], True, "dane-required", id="insecure, mandatory"),
+        pytest.param(INSECURE, SECURE, [GOOD], True, "dane-required", id="insecure MX, mandatory"),
+        pytest.param(SECURE, SECURE, [], True, "dane-required", id="empty RRset, mandatory"),
+        pytest.param(SECURE, SECURE, [BAD], True, "tlsa-invalid", id="none usable, mandatory"),
+    ],
+)
+def test_how_a_host_is_reported_that_dns_rules_out(
+    mx: DnsState, tlsa: DnsState, records: list[Tlsa], mandatory: bool, expected: str | None
+) -> None:
+    found = refusal_type(mx, tlsa, records, mandatory=mandatory)
+    assert (found and str(found)) == expected
+
+
+@pytest.mark.req("RPT-JSON-35")
+def test_a_sender_without_dane_reports_no_dnssec() -> None:
+    assert refusal_type(ERROR, ABSENT, dane=False) is ResultType.VALIDATION_FAILURE
+    assert refusal_type(SECURE, ERROR, dane=False) is None

@@ -91,7 +91,9 @@ def test_a_record_keeps_where_its_uris_are() -> None:
     ]
 
 
-@pytest.mark.req("RPT-REC-12", "RPT-REC-14", "RPT-REC-18", "RPT-REC-19", "RPT-REC-20", "RPT-REC-32")
+@pytest.mark.req(
+    *("RPT-REC-12", "RPT-REC-14", "RPT-REC-18", "RPT-REC-19", "RPT-REC-20", "RPT-REC-32", "SEC-25")
+)
 @pytest.mark.parametrize(
     ("uri", "said", "rest"),
     [

@@ -20,16 +20,26 @@ Nothing is said where the resolver does not validate: without that nobody knows 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from strictmail.core.check.certificates import describe, is_self_issued
-from strictmail.core.check.chains import dane_reference_ids, judge_chain
+from strictmail.core.check.chains import dane_reference_ids
 from strictmail.core.check.facts import ProbeOutcome
 from strictmail.core.check.result import Evidence, Severity
 from strictmail.core.check.rules import danekinds as kinds
+from strictmail.core.check.rules.danesessions import (
+    Session,
+    has_named_key,
+    is_match,
+    leaf_lines,
+    record_line,
+    say_match,
+    sessions_of,
+    show_leaf,
+    show_records,
+)
 from strictmail.core.check.stakes import addresses_of, first_sessions, pair, subject
-from strictmail.core.check.tlsatext import explain_unusable, shorten, tlsa_line
+from strictmail.core.check.tlsatext import explain_unusable, shorten
 from strictmail.core.dane.authenticate import DaneOutcome, authenticate, matches
 from strictmail.core.dane.base_domain import tlsa_qname
 from strictmail.core.dane.tlsa import (
@@ -52,9 +62,8 @@ from strictmail.core.tagrecord import quote
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from strictmail.core.check.facts import DomainFacts, HostFacts, ProbeFacts, TlsFacts
+    from strictmail.core.check.facts import DomainFacts, HostFacts
     from strictmail.core.check.result import Finding
-    from strictmail.core.dane.authenticate import DaneResult
     from strictmail.core.mxset import MxHost
 
 KINDS: Final = kinds.KINDS
@@ -75,27 +84,12 @@ _HAS_RECORDS: Final = frozenset({TlsaState.USABLE, TlsaState.UNUSABLE})
 _HAS_NONE: Final = frozenset({TlsaState.NONE, TlsaState.NOT_APPLICABLE})
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """A chain that a host presents, before its records.
-
-    Attributes:
-        tls: A session that brought it.
-        addresses: Where it is presented.
-        result: What the records make of it.
-    """
-
-    tls: TlsFacts
-    addresses: tuple[str, ...]
-    result: DaneResult
-
-
 def judge(facts: DomainFacts) -> Iterator[Finding]:
     """What DANE is like at each host, and for the domain."""
     if not facts.validates:
         return
     for mx_host, host in pair(facts):
-        yield from _published_in_vain(facts, mx_host)
+        yield from _published_in_vain(facts, mx_host, host)
         if mx_host.tlsa_state is TlsaState.ERROR:
             yield _failed(mx_host)
         if mx_host.tlsa_state in _HAS_RECORDS and facts.mx.secure:
@@ -114,24 +108,30 @@ def _failed(mx_host: MxHost) -> Finding:
     )
 
 
-def _published_in_vain(facts: DomainFacts, mx_host: MxHost) -> Iterator[Finding]:
+def _published_in_vain(facts: DomainFacts, mx_host: MxHost, host: HostFacts) -> Iterator[Finding]:
     """Records that the host's name servers give, and no sender uses."""
     name = tlsa_qname(mx_host.name)
-    told = [
-        record
+    answers = [
+        seen.answer
         for seen in facts.authorities
         if seen.rdtype is RecordType.TLSA and seen.name == name
-        for record in seen.answer.records
-        if isinstance(record, Tlsa)
     ]
+    if host.idle_tlsa is not None:
+        answers.append(host.idle_tlsa)
+    told = [record for answer in answers for record in answer.records if isinstance(record, Tlsa)]
     records = list(dict.fromkeys([*told, *(() if facts.mx.secure else mx_host.tlsa)]))
     if not records:
         return
     evidence = [Evidence(f"TLSA record at {printable(name)}", str(record)) for record in records]
     where, shown = printable(mx_host.name), quote(mx_host.name)
     if not facts.mx.secure:
+        # The records of a provider's host are there for its other customers.
+        own = mx_host.name == facts.domain or mx_host.name.endswith(f".{facts.domain}")
         yield kinds.BEHIND_INSECURE_MX.found(
-            where, f"{shown} has TLSA records; the MX records are not signed.", *evidence
+            where,
+            f"{shown} has TLSA records; the MX records are not signed.",
+            *evidence,
+            severity=None if own else Severity.INFO,
         )
     elif mx_host.tlsa_state in _HAS_NONE:
         yield kinds.WITHOUT_EFFECT.found(
@@ -147,7 +147,7 @@ def _host(facts: DomainFacts, mx_host: MxHost, host: HostFacts) -> Iterator[Find
     for record in mx_host.tlsa:
         if not is_usable(record):
             yield _unusable(mx_host, record)
-    sessions = _sessions(facts, mx_host, host)
+    sessions = sessions_of(facts, mx_host, host)
     if mx_host.tlsa_base_domain != mx_host.name:
         yield kinds.ALIAS.found(
             printable(mx_host.name),
@@ -170,31 +170,12 @@ def _host(facts: DomainFacts, mx_host: MxHost, host: HostFacts) -> Iterator[Find
         yield kinds.NOT_COMPARED.found(
             printable(mx_host.name),
             f"No certificate of {quote(mx_host.name)} could be seen.",
-            *_show_records(mx_host, mx_host.tlsa),
+            *show_records(mx_host, mx_host.tlsa),
         )
 
 
-def _sessions(facts: DomainFacts, mx_host: MxHost, host: HostFacts) -> list[_Session]:
-    """Each chain that a sender with DANE can meet, once."""
-    # RFC 7672 §8.1: the base domain is the SNI (DANE-73); where nobody sent it, what the host
-    # presents otherwise is the best that is known.
-    with_tls = [probe for probe in host.probes if probe.tls is not None]
-    named = [p for p in with_tls if p.target.server_name == mx_host.tlsa_base_domain]
-    grouped: dict[tuple[bytes, ...], list[ProbeFacts]] = {}
-    for probe in named or with_tls:
-        if probe.tls is not None:
-            grouped.setdefault(probe.tls.chain_der, []).append(probe)
-    found = []
-    for probes in grouped.values():
-        tls = probes[0].tls
-        result = judge_chain(facts, mx_host, tls) if tls is not None else None
-        if tls is not None and result is not None:
-            found.append(_Session(tls, addresses_of(probes), result))
-    return found
-
-
 def _chains(
-    facts: DomainFacts, mx_host: MxHost, host: HostFacts, sessions: Sequence[_Session]
+    facts: DomainFacts, mx_host: MxHost, host: HostFacts, sessions: Sequence[Session]
 ) -> Iterator[Finding]:
     ids = dane_reference_ids(facts, mx_host)
     for session in sessions:
@@ -207,10 +188,8 @@ def _chains(
     if good and len(good) == len(sessions):
         yield kinds.MATCHED.found(
             printable(mx_host.name),
-            f"{' '.join(dict.fromkeys(_say_match(session) for session in good))}",
-            *_show_records(
-                mx_host, dict.fromkeys(s.result.record for s in good if s.result.record)
-            ),
+            f"{' '.join(dict.fromkeys(say_match(session) for session in good))}",
+            *show_records(mx_host, dict.fromkeys(s.result.record for s in good if s.result.record)),
         )
         yield from _form(mx_host, good)
     if good:
@@ -219,20 +198,21 @@ def _chains(
         yield kinds.UNEQUAL.found(
             printable(mx_host.name),
             f"{quote(mx_host.name)} presents different certificates of one kind.",
-            *(_show_leaf(session) for session in sessions),
+            *(show_leaf(session) for session in sessions),
         )
 
 
 def _hidden_match(
-    facts: DomainFacts, mx_host: MxHost, ids: Sequence[str], session: _Session
+    facts: DomainFacts, mx_host: MxHost, ids: Sequence[str], session: Session
 ) -> Tlsa | None:
     """A usable record that would authenticate the chain, if no stronger digest stood beside it."""
     # RFC 7671 §9: only the strongest digest of a usage and selector counts (DANE-52).
-    counting = select_by_agility(mx_host.tlsa)
+    counting = frozenset(select_by_agility(mx_host.tlsa))
     chain = session.tls.chain_der
     for record in usable_records(mx_host.tlsa):
-        alone = authenticate([record], chain, ids, facts.looked_at)
-        if record in counting or not alone.is_authenticated:
+        if record in counting:
+            continue
+        if not authenticate([record], chain, ids, facts.looked_at).is_authenticated:
             continue
         group = (record.usage, record.selector)
         stronger = [r for r in counting if (r.usage, r.selector) == group and r.mtype != FULL]
@@ -241,23 +221,23 @@ def _hidden_match(
     return None
 
 
-def _agility(mx_host: MxHost, host: HostFacts, session: _Session, record: Tlsa) -> Finding:
+def _agility(mx_host: MxHost, host: HostFacts, session: Session, record: Tlsa) -> Finding:
     lost = not session.result.is_authenticated
     return kinds.AGILITY.found(
         subject(host, session.addresses),
         f"{shorten(record)} matches, but a stronger digest beside it does not"
         + (": senders with DANE do not deliver here." if lost else "."),
-        *_show_records(mx_host, mx_host.tlsa),
-        _show_leaf(session),
-        paste=_line(mx_host, session, record.usage, record.selector, SHA2_512),
+        *show_records(mx_host, mx_host.tlsa),
+        show_leaf(session),
+        paste=record_line(mx_host, session, record.usage, record.selector, SHA2_512),
         severity=Severity.CRITICAL if lost else None,
     )
 
 
-def _mismatch(mx_host: MxHost, host: HostFacts, session: _Session, ids: Sequence[str]) -> Finding:
+def _mismatch(mx_host: MxHost, host: HostFacts, session: Session, ids: Sequence[str]) -> Finding:
     result = session.result
     kind = _ANCHOR_FAULTS.get(result.outcome, kinds.MISMATCH)
-    what = f"the {session.tls.key_type.upper()} certificate" if _is_named(session) else "what"
+    what = f"the {session.tls.key_type.upper()} certificate" if has_named_key(session) else "what"
     sentence = f"No TLSA record of {quote(mx_host.name)} matches {what} it presents."
     if kind is kinds.MISMATCH and _lacks_anchor(mx_host, session):
         kind = kinds.ANCHOR_NOT_SENT
@@ -271,17 +251,13 @@ def _mismatch(mx_host: MxHost, host: HostFacts, session: _Session, ids: Sequence
     return kind.found(
         subject(host, session.addresses),
         sentence,
-        *_show_records(mx_host, mx_host.tlsa),
-        _show_leaf(session),
-        paste=_line(mx_host, session, DANE_EE, SPKI, SHA2_256),
+        *show_records(mx_host, mx_host.tlsa),
+        show_leaf(session),
+        paste=record_line(mx_host, session, DANE_EE, SPKI, SHA2_256),
     )
 
 
-def _is_named(session: _Session) -> bool:
-    return session.tls.key_type.value in ("rsa", "ecdsa")
-
-
-def _lacks_anchor(mx_host: MxHost, session: _Session) -> bool:
+def _lacks_anchor(mx_host: MxHost, session: Session) -> bool:
     """Whether only anchors count, and the chain does not go up to a root."""
     counting = select_by_agility(mx_host.tlsa)
     chain = session.tls.chain_der
@@ -292,32 +268,18 @@ def _lacks_anchor(mx_host: MxHost, session: _Session) -> bool:
     )
 
 
-def _say_match(session: _Session) -> str:
-    result = session.result
-    if result.record is None:
-        return ""
-    if result.depth == 0:
-        what = "the certificate of the host"
-    elif result.depth is None or result.depth >= len(session.tls.chain_der):
-        what = "a trust anchor"
-    else:
-        root = is_self_issued(describe(session.tls.chain_der[result.depth]))
-        what = "the root of its chain" if root else "an intermediate certificate of its chain"
-    return f"{shorten(result.record)} matches {what}."
-
-
-def _form(mx_host: MxHost, good: Sequence[_Session]) -> Iterator[Finding]:
+def _form(mx_host: MxHost, good: Sequence[Session]) -> Iterator[Finding]:
     """Records that do their work, and could do it better."""
     where = printable(mx_host.name)
     records = [session.result.record for session in good if session.result.record is not None]
     paste = "\n".join(
-        dict.fromkeys(_line(mx_host, session, DANE_EE, SPKI, SHA2_256) for session in good)
+        dict.fromkeys(record_line(mx_host, session, DANE_EE, SPKI, SHA2_256) for session in good)
     )
     if all(record.usage == DANE_TA for record in records):
         yield kinds.ANCHOR_ONLY.found(
             where,
             f"Only a DANE-TA record authenticates {quote(mx_host.name)}.",
-            *_show_records(mx_host, dict.fromkeys(records)),
+            *show_records(mx_host, dict.fromkeys(records)),
             paste=paste,
         )
     for record in dict.fromkeys(records):
@@ -328,34 +290,28 @@ def _form(mx_host: MxHost, good: Sequence[_Session]) -> Iterator[Finding]:
                 where,
                 f"{shorten(record)} holds "
                 + ("a whole certificate." if record.mtype == FULL else "a digest of all of it."),
-                *_show_records(mx_host, [record]),
+                *show_records(mx_host, [record]),
                 paste=paste,
             )
 
 
-def _leftovers(mx_host: MxHost, sessions: Sequence[_Session]) -> Iterator[Finding]:
+def _leftovers(mx_host: MxHost, sessions: Sequence[Session]) -> Iterator[Finding]:
     """Usable records that match nothing presented."""
     usable = usable_records(mx_host.tlsa)
-    idle = [r for r in usable if not any(_is_match(r, s.tls.chain_der) for s in sessions)]
-    working = {(r.usage, r.selector, r.mtype) for r in usable if r not in idle}
-    for record in idle:
+    chains = {session.tls.chain_der for session in sessions}
+    matching = {record for record in usable if any(is_match(record, one) for one in chains)}
+    working = {(record.usage, record.selector, record.mtype) for record in matching}
+    for record in usable:
+        if record in matching:
+            continue
         combination = (record.usage, record.selector, record.mtype)
         # RFC 7671 §8: every combination has a record that matches (DANE-91).
         kind = kinds.ROLLOVER if combination in working else kinds.UNCOVERED
         yield kind.found(
             printable(mx_host.name),
             f"{shorten(record)} of {quote(mx_host.name)} matches nothing that the host presents.",
-            *_show_records(mx_host, [record]),
+            *show_records(mx_host, [record]),
         )
-
-
-def _is_match(record: Tlsa, chain: Sequence[bytes]) -> bool:
-    """Whether a record matches a certificate in the place that its usage speaks of."""
-    if record.usage == DANE_TA and record.mtype == FULL:
-        # RFC 7671 §5.2.2: such an anchor need not be sent (DANE-69).
-        return True
-    place = chain[:1] if record.usage == DANE_EE else chain[1:]
-    return any(matches(record, der) for der in place)
 
 
 def _unusable(mx_host: MxHost, record: Tlsa) -> Finding:
@@ -369,13 +325,15 @@ def _unusable(mx_host: MxHost, record: Tlsa) -> Finding:
     )
 
 
-def _none_usable(mx_host: MxHost, sessions: Sequence[_Session]) -> Finding:
+def _none_usable(mx_host: MxHost, sessions: Sequence[Session]) -> Finding:
     return kinds.NONE_USABLE.found(
         printable(mx_host.name),
         f"None of the TLSA records of {quote(mx_host.name)} is usable.",
-        *_show_records(mx_host, mx_host.tlsa),
+        *show_records(mx_host, mx_host.tlsa),
         paste="\n".join(
-            dict.fromkeys(_line(mx_host, session, DANE_EE, SPKI, SHA2_256) for session in sessions)
+            dict.fromkeys(
+                record_line(mx_host, session, DANE_EE, SPKI, SHA2_256) for session in sessions
+            )
         ),
     )
 
@@ -389,47 +347,9 @@ def _coverage(facts: DomainFacts) -> Iterator[Finding]:
             facts.domain,
             f"Without TLSA records: {', '.join(quote(host.name) for host in bare)}; "
             f"with them: {', '.join(quote(host.name) for host in covered)}.",
-            paste=_lines(facts, bare),
+            paste=leaf_lines(facts, bare),
         )
     elif bare and any(host.tlsa_state is TlsaState.NONE for host in bare):
         yield kinds.NO_TLSA.found(
-            facts.domain, "No MX host has TLSA records.", paste=_lines(facts, bare)
+            facts.domain, "No MX host has TLSA records.", paste=leaf_lines(facts, bare)
         )
-
-
-def _lines(facts: DomainFacts, hosts: Sequence[MxHost]) -> str:
-    """A `3 1 1` record for every certificate that these hosts present."""
-    wanted = {host.name for host in hosts if host.tlsa_state is TlsaState.NONE}
-    lines = [
-        tlsa_line(host.name, leaf, DANE_EE, SPKI, SHA2_256)
-        for _, host in pair(facts)
-        if host.name in wanted
-        for probe in host.probes
-        if probe.tls is not None
-        for leaf in probe.tls.chain_der[:1]
-    ]
-    return "\n".join(line for line in dict.fromkeys(lines) if line)
-
-
-def _line(mx_host: MxHost, session: _Session, usage: int, selector: int, mtype: int) -> str:
-    """The record that would match what a session presented; "" if nothing can be computed."""
-    chain = list(session.tls.chain_der)
-    if usage == DANE_TA:
-        record = session.result.record
-        chain = [der for der in chain[1:] if record is None or matches(record, der)] or chain[1:]
-    return tlsa_line(mx_host.tlsa_base_domain, chain[0], usage, selector, mtype) if chain else ""
-
-
-def _show_records(mx_host: MxHost, records: Sequence[Tlsa] | dict[Tlsa, None]) -> list[Evidence]:
-    name = printable(tlsa_qname(mx_host.tlsa_base_domain or mx_host.name))
-    return [Evidence(f"TLSA record at {name}", str(record)) for record in records]
-
-
-def _show_leaf(session: _Session) -> Evidence:
-    leaf = describe(session.tls.chain_der[0]) if session.tls.chain_der else None
-    if leaf is None:
-        return Evidence("certificate", "none presented")
-    return Evidence(
-        "certificate",
-        f"{leaf.subject}; {leaf.key}; SHA-256 {leaf.sha256}; public key {leaf.spki_sha256}",
-    )

@@ -42,8 +42,8 @@ TEMPORARY: Final = Kind(
     Severity.WARNING,
     "STARTTLS refused for now",
     "RFC 3207 §4",
-    "The host offers STARTTLS and answers it with a 4xx reply: TLS is out of order there, or the "
-    "host is short of something. It may be otherwise for other senders.",
+    "The host offers STARTTLS and answers it with a 4xx reply, twice: TLS is out of order there, or "
+    "the host is short of something. A reply that speaks of limits or of later is TLS013.",
     "STS-APP-30",
     "Look into the mail server's log: a certificate or key that cannot be read is the usual cause.",
 )
@@ -204,8 +204,8 @@ _FAULTS: Final = {
     ProbeOutcome.TLS_OUTDATED: (OUTDATED, "speaks only TLS before 1.2"),
 }
 
-_FIXED_SEVERITY: Final = frozenset({TEMPORARY, INJECTED})
-"""Kinds that weigh the same for everybody: a 4xx may be meant for us alone; an attack is one."""
+_FIXED_SEVERITY: Final = frozenset({INJECTED})
+"""Kinds that weigh the same for everybody: an attack is one."""
 
 _UNKNOWNS: Final = {
     UnknownReason.TIMEOUT: UNREACHABLE,

@@ -15,7 +15,7 @@ from strictmail.core.check.result import Evidence, Severity
 from strictmail.core.check.rules import mxkinds as kinds
 from strictmail.core.dnsvalues import Mx, Status
 from strictmail.core.explain import printable
-from strictmail.core.mxset import MxStatus
+from strictmail.core.mxset import MxStatus, TlsaState
 from strictmail.core.names import MAX_NAME_CHARACTERS, is_address, is_ldh_domain
 from strictmail.core.sts.fetchrules import is_allowed_address
 from strictmail.core.tagrecord import quote
@@ -31,6 +31,8 @@ MAX_USEFUL_HOSTS: Final = 10
 (`smtp_mx_address_limit`), and every host needs TLS, a certificate and a line in the policy."""
 
 KINDS: Final = kinds.KINDS
+
+_HAS_TLSA: Final = frozenset({TlsaState.USABLE, TlsaState.UNUSABLE})
 
 
 def judge(facts: DomainFacts) -> Iterator[Finding]:
@@ -255,6 +257,9 @@ def _addresses(
 def _address_dnssec(facts: DomainFacts, host: HostFacts) -> Iterator[Finding]:
     """Whether DANE can apply to a host of a signed MX set."""
     if not facts.validates or not facts.mx.secure:
+        return
+    if {mx.tlsa_state for mx in facts.mx.hosts if mx.name == host.name} & _HAS_TLSA:
+        # RFC 7672 §2.2.2: a secure alias keeps its own records, whatever its target is (DANE-32).
         return
     if any(answer.status is Status.OK and not answer.secure for answer in host.addresses):
         # RFC 7672 §2.2.2: then TLSA records are not asked for (DANE-21).

@@ -220,8 +220,13 @@ def _against_mx(facts: DomainFacts, policy: StsPolicy) -> Iterator[Finding]:
     if not takes_mail(facts) or policy.mode is Mode.NONE:
         return
     refused = [host for host in facts.mx.hosts if not match_any(host.name, policy.mx_patterns)]
+    top = facts.mx.hosts[0].preference if facts.mx.hosts else 0
+    lost = sum(host.preference == top for host in refused)
+    only_backups = lost == sum(host.preference == top for host in facts.mx.hosts)
     for host in refused:
-        yield _refused(facts, policy, host, refused)
+        all_refused = len(refused) == len(facts.mx.hosts)
+        skips_best = only_backups and host.preference == top
+        yield _refused(facts, policy, host, all_refused=all_refused, skips_best=skips_best)
     if not refused:
         yield kinds.ALL_ALLOWED.found(
             facts.domain,
@@ -232,17 +237,16 @@ def _against_mx(facts: DomainFacts, policy: StsPolicy) -> Iterator[Finding]:
 
 
 def _refused(
-    facts: DomainFacts, policy: StsPolicy, host: MxHost, refused: Sequence[MxHost]
+    facts: DomainFacts, policy: StsPolicy, host: MxHost, *, all_refused: bool, skips_best: bool
 ) -> Finding:
     """An MX host that no pattern allows."""
     shown = quote(host.name)
-    best = [other for other in facts.mx.hosts if other.preference == facts.mx.hosts[0].preference]
     if policy.mode is Mode.TESTING:
         severity, effect = Severity.WARNING, "senders report it, and would skip it in mode enforce"
-    elif len(refused) == len(facts.mx.hosts):
+    elif all_refused:
         # RFC 8461 §5: no delivery to hosts that do not match (STS-APP-17, STS-APP-13).
         severity, effect = Severity.CRITICAL, "no other is allowed either: mail waits"
-    elif host in best and all(other in refused for other in best):
+    elif skips_best:
         severity, effect = Severity.CRITICAL, "senders skip it, and mail goes to the backups only"
     else:
         severity, effect = Severity.WARNING, "senders skip it"

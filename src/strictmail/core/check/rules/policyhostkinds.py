@@ -79,11 +79,12 @@ TOO_SLOW: Final = Kind(
 EXPIRED: Final = Kind(
     "STS027",
     Severity.CRITICAL,
-    "Certificate of the policy host has expired",
+    "Certificate of the policy host is out of date",
     "RFC 8461 §3.3",
     "Senders refuse the policy and deliver as without MTA-STS, once what they have cached is over.",
     "STS-FET-07",
-    "Renew the certificate, and see to it that it renews itself.",
+    "Renew the certificate, and see to it that it renews itself. If it is not valid yet, look at the "
+    "clock of the machine that made it.",
 )
 WRONG_NAME: Final = Kind(
     "STS028",

@@ -12,6 +12,7 @@ every MX host.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from strictmail.core.check.grounds import (
@@ -236,16 +237,16 @@ def _usable(facts: DomainFacts, texts: Sequence[bytes], record: StsRecord) -> It
             f"{len(others)} other TXT record{'s stand' if len(others) > 1 else ' stands'} at {name}.",
             *(Evidence("TXT record", text) for text in others),
         )
-    seen = set()
+    seen: Counter[str] = Counter()
     for field in parse_fields(chosen, VERSION):
-        if field.name in seen:
+        seen[field.name] += 1
+        if seen[field.name] == 2:  # noqa: PLR2004 - once, however often
             yield kinds.REPEATED.found(
                 name,
                 f"The field {quote(field.name)} is repeated; the first counts.",
                 Evidence("TXT record", chosen, field.position),
                 paste=f'{name}. IN TXT "{VERSION}; id={record.policy_id};"',
             )
-        seen.add(field.name)
     if facts.sts_record.ttl > kinds.LONG_TTL_SECONDS:
         yield kinds.LONG_TTL.found(
             name,

@@ -88,6 +88,13 @@ DEADLINE: Final = Kind(
     "",
     "Run the check again, with more time.",
 )
+MORE_ALIKE: Final = Kind(
+    "CHK008",
+    Severity.INFO,
+    "More findings of one kind",
+    "",
+    "The records of the domain have so many faults of one kind that only the first are told.",
+)
 
 KINDS: Final = (
     PORT_BLOCKED,
@@ -97,6 +104,7 @@ KINDS: Final = (
     SKIPPED,
     CAP,
     DEADLINE,
+    MORE_ALIKE,
 )
 
 _BY_REASON: Final = {

@@ -14,7 +14,8 @@ from tests.unit.core.check import builders as b
 
 from strictmail.core.check.facts import KeyType, PkixFacts, PkixProblem
 from strictmail.core.check.result import Severity
-from strictmail.core.check.rules import certificates as kinds
+from strictmail.core.check.rules import certificatekinds as kinds
+from strictmail.core.check.rules import certificates
 from strictmail.core.mxset import MxHost, TlsaState
 
 if TYPE_CHECKING:
@@ -123,28 +124,28 @@ def test_every_kind_has_a_case() -> None:
 @pytest.mark.req("STS-APP-31", "STS-APP-32", "STS-APP-33", "STS-APP-39")
 @pytest.mark.parametrize(("kind", "facts", "severity"), CASES.values(), ids=CASES)
 def test_a_kind_is_brought_forth(kind: Kind, facts: DomainFacts, severity: Severity) -> None:
-    found = b.of_kind(b.judged(kinds.judge, facts), kind)
+    found = b.of_kind(b.judged(certificates.judge, facts), kind)
     assert [finding.severity for finding in found] == [severity]
 
 
 def test_the_good_domain_is_good() -> None:
-    assert b.judged(kinds.judge, b.domain_facts()) == ()
+    assert b.judged(certificates.judge, b.domain_facts()) == ()
 
 
 @pytest.mark.req("STS-APP-33", "STS-APP-34")
 def test_a_wrong_name_says_which_names_there_are_and_which_is_wanted() -> None:
     leaf = b.leaf("a.example", "b.example")
     tls = b.tls(b.MX1, chain_der=(leaf, b.intermediate()), problems=[PkixProblem.NAME])
-    sentence = b.the_one(b.judged(kinds.judge, with_tls(tls)), kinds.WRONG_NAME).sentence
+    sentence = b.the_one(b.judged(certificates.judge, with_tls(tls)), kinds.WRONG_NAME).sentence
     assert "It names `a.example`, `b.example`; wanted is `mx1.example.com`." in sentence
     bare = b.tls(b.MX1, chain_der=(HASHED,), problems=[PkixProblem.NAME])
-    sentence = b.the_one(b.judged(kinds.judge, with_tls(bare)), kinds.WRONG_NAME).sentence
+    sentence = b.the_one(b.judged(certificates.judge, with_tls(bare)), kinds.WRONG_NAME).sentence
     assert "no dNSName at all" in sentence
 
 
 def test_dane_is_told_to_be_content() -> None:
     facts = with_problem(PkixProblem.SELF_SIGNED, tlsa=EE)
-    sentence = b.the_one(b.judged(kinds.judge, facts), kinds.SELF_SIGNED).sentence
+    sentence = b.the_one(b.judged(certificates.judge, facts), kinds.SELF_SIGNED).sentence
     assert "MTA-STS do not deliver" in sentence
     assert "senders with DANE" in sentence
 
@@ -155,7 +156,7 @@ def test_two_addresses_with_one_chain_are_one_finding() -> None:
     host = replace(
         facts.hosts[0], probes=(b.probe(b.MX1, V4, tls=tls), b.probe(b.MX1, V6, tls=tls))
     )
-    found = b.of_kind(b.judged(kinds.judge, replace(facts, hosts=(host,))), kinds.EXPIRED)
+    found = b.of_kind(b.judged(certificates.judge, replace(facts, hosts=(host,))), kinds.EXPIRED)
     assert [finding.subject for finding in found] == [b.MX1]
 
 
@@ -165,13 +166,13 @@ def test_the_address_with_the_old_certificate_is_named() -> None:
     host = replace(
         facts.hosts[0], probes=(b.probe(b.MX1, V4, tls=good), b.probe(b.MX1, V6, tls=bad))
     )
-    finding = b.the_one(b.judged(kinds.judge, replace(facts, hosts=(host,))), kinds.EXPIRED)
+    finding = b.the_one(b.judged(certificates.judge, replace(facts, hosts=(host,))), kinds.EXPIRED)
     assert finding.subject == f"{b.MX1}[{V6}]"
 
 
 def test_what_another_name_was_asked_for_is_not_judged_here() -> None:
     other = b.tls(b.MX1, server_name="target.example.net", problems=[PkixProblem.NAME])
-    assert b.judged(kinds.judge, with_tls(b.tls(b.MX1), other)) == ()
+    assert b.judged(certificates.judge, with_tls(b.tls(b.MX1), other)) == ()
 
 
 @pytest.mark.parametrize(
@@ -188,13 +189,13 @@ def test_what_another_name_was_asked_for_is_not_judged_here() -> None:
 )
 def test_when_a_certificate_ends_soon(days_left: float, days_old: float, *, soon: bool) -> None:
     leaf = b.leaf(b.MX1, days_left=days_left, days_old=days_old)
-    found = b.of_kind(b.judged(kinds.judge, with_leaf(leaf)), kinds.ENDS_SOON)
+    found = b.of_kind(b.judged(certificates.judge, with_leaf(leaf)), kinds.ENDS_SOON)
     assert bool(found) is soon
 
 
 def test_an_expired_certificate_does_not_also_end_soon() -> None:
     tls = b.tls(b.MX1, chain_der=(SOON, b.intermediate()), problems=[PkixProblem.EXPIRED])
-    assert not b.of_kind(b.judged(kinds.judge, with_tls(tls)), kinds.ENDS_SOON)
+    assert not b.of_kind(b.judged(certificates.judge, with_tls(tls)), kinds.ENDS_SOON)
 
 
 @given(
@@ -202,4 +203,4 @@ def test_an_expired_certificate_does_not_also_end_soon() -> None:
     st.sets(st.sampled_from(PkixProblem)),
 )
 def test_any_chain_is_judged(chain: list[bytes], problems: set[PkixProblem]) -> None:
-    b.judged(kinds.judge, with_tls(b.tls(b.MX1, chain_der=chain, problems=sorted(problems))))
+    b.judged(certificates.judge, with_tls(b.tls(b.MX1, chain_der=chain, problems=sorted(problems))))

@@ -82,6 +82,12 @@ def told_by_servers(facts: DomainFacts) -> DomainFacts:
     return replace(facts, authorities=(seen,))
 
 
+def with_idle_records(facts: DomainFacts) -> DomainFacts:
+    """A plain lookup finds a record where no sender asks."""
+    answer = b.answer(QNAME, RecordType.TLSA, GOOD)
+    return replace(facts, hosts=tuple(replace(host, idle_tlsa=answer) for host in facts.hosts))
+
+
 def unsigned(facts: DomainFacts) -> DomainFacts:
     return replace(facts, mx=replace(facts.mx, secure=False))
 
@@ -155,6 +161,23 @@ CASES: Final[dict[str, tuple[Kind, DomainFacts, Severity]]] = {
         told_by_servers(with_state(TlsaState.NOT_APPLICABLE)),
         WARNING,
     ),
+    "unsigned-anyway": (
+        kinds.WITHOUT_EFFECT,
+        with_idle_records(with_state(TlsaState.NOT_APPLICABLE)),
+        WARNING,
+    ),
+    "mx-not-signed-anyway": (
+        kinds.BEHIND_INSECURE_MX,
+        unsigned(with_idle_records(with_state(TlsaState.NOT_ASKED))),
+        WARNING,
+    ),
+    "mx-not-signed-provider": (
+        kinds.BEHIND_INSECURE_MX,
+        replace(
+            unsigned(with_idle_records(with_state(TlsaState.NOT_ASKED))), domain="customer.example"
+        ),
+        INFO,
+    ),
     "mx-not-signed": (
         kinds.BEHIND_INSECURE_MX,
         unsigned(told_by_servers(with_state(TlsaState.NOT_ASKED))),
@@ -191,7 +214,9 @@ def test_every_kind_has_a_case() -> None:
     assert {case[0].id for case in CASES.values()} == {kind.id for kind in dane.KINDS}
 
 
-@pytest.mark.req("DANE-37", "DANE-49", "DANE-52", "DANE-62", "DANE-68", "DANE-74", "DANE-90")
+@pytest.mark.req(
+    *("DANE-37", "DANE-49", "DANE-52", "DANE-62", "DANE-68", "DANE-74", "DANE-90", "DANE-91")
+)
 @pytest.mark.parametrize(("kind", "facts", "severity"), CASES.values(), ids=CASES)
 def test_a_kind_is_brought_forth(kind: Kind, facts: DomainFacts, severity: Severity) -> None:
     found = b.of_kind(b.judged(dane.judge, facts), kind)

@@ -74,7 +74,7 @@ CASES: Final[dict[str, tuple[Kind, DomainFacts, Severity]]] = {
         with_probes(at(ProbeOutcome.NO_STARTTLS), body=NONE, dane=True),
         CRITICAL,
     ),
-    "454": (kinds.TEMPORARY, with_probes(at(ProbeOutcome.STARTTLS_TEMPORARY)), WARNING),
+    "454": (kinds.TEMPORARY, with_probes(at(ProbeOutcome.STARTTLS_TEMPORARY)), CRITICAL),
     "554": (kinds.REFUSED, with_probes(at(ProbeOutcome.STARTTLS_REFUSED)), CRITICAL),
     "injected": (kinds.INJECTED, with_probes(at(ProbeOutcome.INJECTED), body=NONE), CRITICAL),
     "handshake": (kinds.FAILED, with_probes(at(ProbeOutcome.TLS_FAILED)), CRITICAL),

@@ -15,7 +15,7 @@ from strictmail.core.check.result import Severity
 from strictmail.core.check.rules import mx
 from strictmail.core.check.rules import mxkinds as kinds
 from strictmail.core.dnsvalues import RecordType, Status
-from strictmail.core.mxset import MxHost, MxSet, MxStatus
+from strictmail.core.mxset import MxHost, MxSet, MxStatus, TlsaState
 
 if TYPE_CHECKING:
     from strictmail.core.check.facts import DomainFacts, HostFacts
@@ -209,6 +209,14 @@ def test_one_family_that_failed_is_no_fault() -> None:
 def test_a_host_that_nobody_could_look_up_does_not_make_others_fatal() -> None:
     findings = b.judged(mx.judge, with_hosts(EMPTY, replace(FAILED, name=b.MX2, preference=20)))
     assert b.the_one(findings, kinds.DANGLING).severity is WARNING
+
+
+@pytest.mark.req("DANE-32")
+def test_records_at_a_secure_alias_with_an_unsigned_target_protect_the_host() -> None:
+    facts = with_hosts(host_at(b.MX1, "192.0.2.1", secure=False))
+    hosts = tuple(replace(host, tlsa_state=TlsaState.USABLE) for host in facts.mx.hosts)
+    facts = replace(facts, mx=replace(facts.mx, hosts=hosts))
+    assert not b.of_kind(b.judged(mx.judge, facts), kinds.HOST_INSECURE)
 
 
 def test_without_validation_nothing_is_said_of_dnssec() -> None:

@@ -51,7 +51,8 @@ CASES: Final = {
 
 
 def test_every_kind_has_a_case() -> None:
-    assert set(CASES) == {kind.id for kind in scope.KINDS}
+    # What is cut is known when all findings are: see `test_bounds`.
+    assert set(CASES) == {kind.id for kind in scope.KINDS} - {scope.MORE_ALIKE.id}
 
 
 @pytest.mark.parametrize(("kind", "facts", "severity"), CASES.values(), ids=CASES)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`strictmail report show`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from strictmail.cli.configured import configured
+from strictmail.cli.exitcodes import ExitCode
+from strictmail.cli.printing import instant, printable
+from strictmail.cli.report.common import DAY, find_reports, opened, report_document
+from strictmail.core.tlsrpt.restore import restore_report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date
+
+    from strictmail.runtime.config import Config
+    from strictmail.store.outbox_rows import Delivery, StoredReport
+
+MAX_DETAILS = 20
+
+
+@click.command("show")
+@click.argument("which", metavar="DOMAIN|REPORT-ID")
+@click.option("--day", type=DAY, help="The UTC day; otherwise all that there are.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@configured
+def command(config: Config, *, which: str, day: date | None, form: str) -> int:
+    """Show a report: what it says, where it goes, and how each attempt ended."""
+    with opened(config) as (_, outbox):
+        for number, report in enumerate(find_reports(outbox, which, day)):
+            deliveries = outbox.deliveries(report.row_id)
+            if form == "json":
+                document = report_document(report, deliveries)
+                document["report"] = json.loads(gzip.decompress(report.content))
+                print(json.dumps(document))
+                continue
+            if number:
+                print()
+            for line in _lines(report, deliveries):
+                print(line)
+    return ExitCode.OK
+
+
+def _lines(stored: StoredReport, deliveries: list[Delivery]) -> Iterator[str]:
+    which = stored.which
+    yield f"{which.day.isoformat()}  {which.domain}"
+    yield f"  id        {stored.report_id}"
+    who = f" as {which.identity}" if which.identity else ""
+    yield f"  made      {instant(stored.made_at)}{who}, {len(stored.content)} bytes"
+    for part in restore_report(stored.content, which.domain).policies:
+        policy = part.policy
+        yield (
+            f"  policy    {policy.policy_type} {printable(policy.policy_domain, 100)}: "
+            f"{part.successes} succeeded, {part.failures} failed"
+        )
+        for detail, times in part.details[:MAX_DETAILS]:
+            where = detail.receiving_mx_hostname or detail.receiving_ip
+            why = f": {detail.failure_reason_code}" if detail.failure_reason_code else ""
+            text = f"{times} x {detail.result_type}{f' at {where}' if where else ''}{why}"
+            yield f"              {printable(text, 200)}"
+        if len(part.details) > MAX_DETAILS:
+            yield f"              and {len(part.details) - MAX_DETAILS} more kinds"
+    for delivery in deliveries:
+        yield f"  to        {printable(delivery.destination, 200)}"
+        state = f"{delivery.state}"
+        if delivery.state == "waiting":
+            state += f", next attempt {instant(delivery.next_at)}"
+        else:
+            state += f" since {instant(delivery.changed_at)}"
+        yield f"            {state}; {delivery.attempt_count} attempt(s)"
+        if delivery.detail:
+            yield f"            {printable(delivery.detail, 300)}"

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that only drains, in this process: what goes in comes out counted, in its day."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from datetime import date
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from strictmail.collector import drainer as module
+from strictmail.collector.batches import Batch, BatchReader
+from strictmail.collector.drainer import BUFFER_BYTES, Drainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOON = 1_747_915_200.0
+DAY = date(2025, 5, 22)
+SECONDS_A_DAY = 86_400
+
+
+class World:
+    """A drainer with a socket to send to, and the pipe's other end."""
+
+    def __init__(self) -> None:
+        self.source, self.sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sender.setblocking(False)
+        self.source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self.sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.pipe, self.sink = os.pipe()
+        os.set_blocking(self.pipe, False)
+        os.set_blocking(self.sink, False)
+        self.drainer = Drainer(self.source, self.sink)
+        self.reader = BatchReader()
+
+    def send(self, *datagrams: bytes) -> None:
+        """Send and drain, one by one: the queue of a socket pair is short."""
+        for data in datagrams:
+            self.sender.send(data)
+            self.drainer.drain()
+
+    def batches(self) -> list[Batch]:
+        """What has come through the pipe."""
+        found: list[Batch] = []
+        while True:
+            try:
+                data = os.read(self.pipe, 1 << 16)
+            except BlockingIOError:
+                return found
+            if not data:
+                return found
+            found += self.reader.feed(data)
+
+    def close(self) -> None:
+        self.source.close()
+        self.sender.close()
+        for descriptor in (self.pipe, self.sink):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The wall clock, and one that goes on by itself: seconds to set."""
+    times = SimpleNamespace(now=NOON, monotonic=0.0)
+    fake = SimpleNamespace(time=lambda: times.now, monotonic=lambda: times.monotonic)
+    monkeypatch.setattr(module, "time", fake)
+    return times
+
+
+def total(batches: list[Batch]) -> Counter[bytes]:
+    found: Counter[bytes] = Counter()
+    for batch in batches:
+        found.update(batch.datagrams)
+    return found
+
+
+def test_equal_datagrams_are_one_with_a_count(world: World, clock: SimpleNamespace) -> None:
+    world.send(b"a", b"b", b"a", b"", b"a")
+    world.drainer.finish_batch()
+    assert world.drainer.write_pending()
+    (batch,) = world.batches()
+    assert batch.datagrams == {b"a": 3, b"b": 1, b"": 1}
+    assert (batch.received, batch.oversized, batch.shed) == (5, 0, 0)
+    assert batch.day == DAY
+
+
+def test_a_datagram_that_is_too_large_is_counted_as_such(
+    world: World, clock: SimpleNamespace
+) -> None:
+    for size in (BUFFER_BYTES, BUFFER_BYTES - 1, 2 * BUFFER_BYTES):
+        world.send(b"x" * size)
+    world.drainer.finish_batch()
+    batches = []
+    while world.drainer._pending:
+        world.drainer.write_pending()
+        batches += world.batches()
+    (batch,) = batches
+    assert {len(data) for data in batch.datagrams} == {BUFFER_BYTES - 1}
+    assert (batch.received, batch.oversized) == (3, 2)
+
+
+@pytest.mark.req("RPT-JSON-53")
+def test_a_batch_never_spans_midnight(world: World, clock: SimpleNamespace) -> None:
+    midnight = (NOON // SECONDS_A_DAY + 1) * SECONDS_A_DAY
+    clock.now = midnight - 0.001
+    world.send(b"a", b"a")
+    clock.now = midnight
+    world.send(b"a")
+    # A clock that is set back: still each in the day in which it came.
+    clock.now = midnight - 1
+    world.send(b"a")
+    world.drainer.finish_batch()
+    world.drainer.write_pending()
+    found = [(batch.day.day, batch.datagrams[b"a"]) for batch in world.batches()]
+    assert found == [(22, 2), (23, 1), (22, 1)]
+
+
+def test_too_many_different_ones_go_out_early(
+    world: World, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_DISTINCT", 10)
+    sent = [b"%d" % (number % 25) for number in range(100)]
+    world.send(*sent)
+    early = world.batches()
+    assert max(len(batch.datagrams) for batch in early) <= 10
+    world.drainer.finish_batch()
+    world.drainer.write_pending()
+    assert total(early + world.batches()) == Counter(sent)
+
+
+def test_a_slow_collector_costs_distinctions_before_counts(
+    world: World, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING_BYTES", 100_000)
+    sent = 0
+    # Nobody reads the pipe: batches wait, until no more may.
+    for number in range(60):
+        world.send(b"known", b"%d" % number * 4000)
+        sent += 2
+        world.drainer.finish_batch()
+        world.drainer.write_pending()
+    assert world.drainer.shed > 0
+    assert world.drainer._pending_bytes < 200_000
+    batches: list[Batch] = []
+    while world.drainer._pending or world.drainer._counts:
+        world.drainer.finish_batch()
+        world.drainer.write_pending()
+        batches += world.batches()
+    assert batches[-1].received == sent
+    assert total(batches).total() + batches[-1].shed == sent
+
+
+def in_thread(world: World) -> threading.Thread:
+    thread = threading.Thread(target=world.drainer.run)
+    thread.start()
+    return thread
+
+
+@pytest.mark.req("RPT-JSON-53")
+def test_what_is_in_the_queue_at_the_end_is_counted(world: World) -> None:
+    for _ in range(5):
+        world.sender.send(b"a")
+    world.drainer.stop()
+    thread = in_thread(world)
+    thread.join()
+    assert total(world.batches()) == {b"a": 5}
+
+
+def test_a_drainer_ends_when_nobody_reads_its_pipe(world: World) -> None:
+    thread = in_thread(world)
+    os.close(world.pipe)
+    world.pipe = -1
+    thread.join(60)
+    assert not thread.is_alive()
+    # What came too late for it waits in the kernel for the next one.
+    world.sender.send(b"a")
+    assert world.source.recv(10) == b"a"
+
+
+def test_it_imports_nothing_of_ours() -> None:
+    code = (
+        "import sys, strictmail.collector.drainer; "
+        "print(*(m for m in sys.modules if m.startswith('strictmail')))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(ran.stdout.split()) == {
+        "strictmail",
+        "strictmail.collector",
+        "strictmail.collector.drainer",
+    }
+
+
+def test_sigterm_hands_over_all(world: World) -> None:
+    """The process itself, as the collector starts it."""
+    os.set_inheritable(world.source.fileno(), True)
+    os.set_inheritable(world.sink, True)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "strictmail.collector.drainer",
+            str(world.source.fileno()),
+            str(world.sink),
+        ],
+        pass_fds=(world.source.fileno(), world.sink),
+    )
+    try:
+        os.set_blocking(world.pipe, True)
+        # Its first batch says that SIGTERM is understood.
+        batches = list(world.reader.feed(os.read(world.pipe, 4096)))
+        for _ in range(5):
+            world.sender.send(b"a")
+        process.terminate()
+        os.close(world.sink)
+        world.sink = -1
+        while data := os.read(world.pipe, 4096):
+            batches += world.reader.feed(data)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert total(batches) == {b"a": 5}
+    assert batches[-1].received == 5
