@@ -24,13 +24,20 @@ QUEUE_FILE: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
 POSTFIX_USER: Final = "postfix"
 LATELY_DAYS: Final = 2
 
+_UNVERIFIED: Final = (
+    "SELECT sum(unverified_count) FROM source_count "
+    "JOIN day_domain ON day_domain.id = day_domain_id WHERE day >= ?"
+)
+_LATE: Final = "SELECT sum(late_count) FROM day_domain WHERE late_count > 0 AND day >= ?"
+
 
 def check_collectors(config: Config, postconf_command: str) -> list[Finding]:
     """Gather and judge."""
     facts = CollectorFacts(
         queue_length=_queue_length(),
         sockets=[socket_facts(collector.socket) for collector in config.collectors],
-        unverified=_count_unverified(config),
+        unverified=_ask_lately(config, _UNVERIFIED),
+        late=_ask_lately(config, _LATE),
     )
     return list(judge_collectors(facts, config, _postfix(postconf_command)))
 
@@ -84,7 +91,8 @@ def _postfix_user() -> tuple[int, frozenset[int] | None]:
     return entry.pw_uid, frozenset(os.getgrouplist(POSTFIX_USER, entry.pw_gid))
 
 
-def _count_unverified(config: Config) -> int | None:
+def _ask_lately(config: Config, sql: str) -> int | None:
+    """A number of the last days from the session store; None where it cannot be asked."""
     from strictmail.store.sessionrows import day_number
     from strictmail.store.sessions import SessionStore
 
@@ -93,11 +101,7 @@ def _count_unverified(config: Config) -> int | None:
     with contextlib.suppress(StoreError):
         store = SessionStore(config.sessions_path, create=False, open_now=False)
         try:
-            rows = store.reading(
-                "SELECT sum(unverified_count) FROM source_count "
-                "JOIN day_domain ON day_domain.id = day_domain_id WHERE day >= ?",
-                (day_number(datetime.now(UTC).date()) - LATELY_DAYS,),
-            )
+            rows = store.reading(sql, (day_number(datetime.now(UTC).date()) - LATELY_DAYS,))
         finally:
             store.close()
         return int(rows[0][0] or 0)

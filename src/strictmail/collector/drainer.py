@@ -17,10 +17,13 @@ order. A batch never spans a UTC midnight: each record belongs to the day of its
 ========================  ========================================================================
 what happens              what is done
 ========================  ========================================================================
-SIGTERM                   the queue is emptied, the last batch goes out, the process ends
+SIGTERM                   the queue is emptied, the last batch goes out, the process ends; a sender
+                          that never pauses keeps it for STOP_SECONDS, and what comes after that
+                          stays in the kernel for whoever drains next
 the collector is gone     the pipe breaks: the process ends; the queue in the kernel stays
-the collector is slow     the pipe is full: batches grow instead (bounded), draining goes on
-too many different ones   the batch goes out early; if it cannot, the newest are counted as shed
+the collector is slow     the pipe is full: the batch grows instead, draining goes on
+too many different ones   the batch goes out early; behind one that waits it grows up to
+                          MAX_PENDING_BYTES, then new kinds are counted as shed
 ========================  ========================================================================
 
 It imports nothing of strictmail, so that it is small (`python -m strictmail.collector.drainer`).
@@ -46,13 +49,23 @@ MAX_DISTINCT: Final = 20_000
 """Different datagrams in a batch; beyond, it goes out early."""
 
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for a slow collector, encoded; beyond, new kinds of datagrams are shed."""
+"""What may be kept for a slow collector; beyond, new kinds of datagrams are shed."""
+
+KIND_BYTES: Final = 100
+"""What a kept kind costs beside its octets, roughly."""
 
 BUFFER_BYTES: Final = 212_993
 """One octet more than the largest datagram that is decoded: larger ones are recognised."""
 
 WAIT_SECONDS: Final = 0.1
 """Without a datagram, how long until the next look at the clock and the pipe."""
+
+WRITE_SECONDS: Final = 0.005
+"""While something waits for the pipe, how long until the next look at it: a pipe holds a MiB."""
+
+STOP_SECONDS: Final = 1.0
+"""What emptying the queue may take at the end, if a sender never pauses: far more than the longest
+queue needs, and less than the collector waits."""
 
 SECONDS_A_DAY: Final = 86_400
 
@@ -80,6 +93,7 @@ class Drainer:
         self._counts: dict[bytes, int] = {}
         self._pending: deque[memoryview] = deque()
         self._pending_bytes = 0
+        self._kept_bytes = 0
         self._began = 0.0
         self._day = 0.0
         self._stopping = False
@@ -103,14 +117,14 @@ class Drainer:
                 # Nobody reads the pipe any more: what is in the queue is for the next process.
                 return
             is_due = time.monotonic() >= next_batch or len(self._counts) >= MAX_DISTINCT
-            if self._counts and is_due:
+            # Behind a batch that waits, equal datagrams cost nothing in this one.
+            if self._counts and is_due and not self._pending:
                 self.finish_batch()
             if is_due or not self._counts:
                 next_batch = time.monotonic() + BATCH_SECONDS
             if not self.write_pending():
                 return
-        self.drain()
-        self.finish_batch()
+        self.drain(time.monotonic() + STOP_SECONDS)
         self._write_rest()
 
     def _wait_and_drain(self, until: float) -> bool:
@@ -123,16 +137,16 @@ class Drainer:
         if happened.get(self._sink, 0) & (select.POLLERR | select.POLLHUP):
             return False
         if self._pending:
-            self.drain()
+            self.drain(min(until, time.monotonic() + WRITE_SECONDS))
         else:
             # At a few thousand a second each datagram is a wait of its own: waiting in the call
             # that receives costs half of what asking first does.
             self._count(0, until)
         return True
 
-    def drain(self) -> None:
-        """Count what is in the queue, until it is empty."""
-        self._count(socket.MSG_DONTWAIT, math.inf)
+    def drain(self, until: float = math.inf) -> None:
+        """Count what is in the queue, until it is empty or an instant has come."""
+        self._count(socket.MSG_DONTWAIT, until)
 
     def _count(self, flags: int, until: float) -> None:
         """Count datagrams until there is none (after WAIT_SECONDS, if `flags` let it wait)."""
@@ -168,19 +182,19 @@ class Drainer:
     def _count_first(self, datagram: bytes) -> None:
         if len(datagram) == BUFFER_BYTES:
             self.oversized += 1
-        elif self._pending_bytes > MAX_PENDING_BYTES:
+        elif self._pending_bytes + self._kept_bytes > MAX_PENDING_BYTES:
             self.shed += 1
         else:
             self._counts[datagram] = 1
-            if len(self._counts) >= MAX_DISTINCT:
+            self._kept_bytes += len(datagram) + KIND_BYTES
+            if len(self._counts) >= MAX_DISTINCT and not self._pending:
                 self.finish_batch()
                 self.write_pending()
 
     def finish_batch(self) -> None:
         """Encode what was counted and put it behind what waits for the pipe."""
-        if self._pending_bytes > MAX_PENDING_BYTES and time.time() // SECONDS_A_DAY == self._day:
-            return
         counts, self._counts = self._counts, {}
+        self._kept_bytes = 0
         parts = [HEAD.pack(b"B", int(self._began), len(counts))]
         for datagram, count in counts.items():
             parts += (RECORD.pack(count, len(datagram)), datagram)
@@ -208,6 +222,7 @@ class Drainer:
 
     def _write_rest(self) -> None:
         os.set_blocking(self._sink, True)
+        self.finish_batch()
         self.write_pending()
 
 

@@ -97,6 +97,8 @@ class CollectorWeb:
         lines = []
         if self._collector.store_failing:
             lines.append("session store unavailable: counts wait in memory")
+        if self._collector.undrained:
+            lines.append("a TLSRPT socket is not drained: sessions are lost")
         if self._collector.rejected["shed"]:
             lines.append("datagrams were shed: more came than could be counted")
         return lines

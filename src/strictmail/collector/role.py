@@ -10,10 +10,13 @@ what happens                   what is done
 =============================  ===================================================================
 the store cannot be written    what was counted stays in memory and goes with the next batch; the
                                log says so once, `strictmail_sessions_unsaved` says how many
-a drainer ends by itself       another one is started at once; the socket stays, so that the
-                               kernel's queue is all that can overflow in between
+a drainer ends by itself       another one is started, again and again if need be; the socket
+                               stays, so that the kernel's queue is all that can overflow in
+                               between; `/readyz` says so while there is none
 SIGTERM                        drainers empty their queues, everything is committed, then the end:
                                nothing is lost
+batches come faster than       drainers are not read meanwhile: there a batch grows (bounded), and
+they are counted               equal datagrams cost nothing
 the process is killed          at most the batch under way is lost: a second of sessions; the
                                kernel's queue stays with whoever else holds the socket
 a successor takes over         both drain the same queue until this one stops: each datagram is
@@ -49,7 +52,10 @@ RETRY_SECONDS: Final = 5.0
 """Before a store that could not be written is tried again."""
 
 DRAIN_SECONDS: Final = 5.0
-"""What a drainer may take to empty its queue when it is told to stop."""
+"""Without an octet from a drainer that was told to stop, how long until it is ended."""
+
+MAX_WAITING_BATCHES: Final = 4
+"""Beyond, drainers are not read until some are counted: equal datagrams cost nothing there."""
 
 RESTART_SECONDS: Final = 1.0
 """Between two starts of a drainer that does not stay."""
@@ -96,6 +102,10 @@ class _Drained:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     supervisor: asyncio.Task[None] | None = None
     stopping: bool = False
+    paused: bool = False
+    """Not read for the moment."""
+    octets: int = 0
+    """Read from it, and from those before it."""
     now: _Numbers = field(default_factory=_Numbers)
     """Of the process that runs."""
     before: _Numbers = field(default_factory=_Numbers)
@@ -181,16 +191,17 @@ class Collector:
 
     @staticmethod
     async def _see_end(drained: _Drained) -> None:
+        """Wait for a drainer's end, as long as anything comes from it."""
         if drained.supervisor is None:
             return
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await asyncio.shield(drained.supervisor)
-        except TimeoutError:
-            if drained.process is not None:
+        octets = -1
+        while not (await asyncio.wait([drained.supervisor], timeout=DRAIN_SECONDS))[0]:
+            # One that is not read has to wait for the store.
+            if drained.octets == octets and not drained.paused and drained.process is not None:
                 with contextlib.suppress(ProcessLookupError):
                     drained.process.kill()
-            await drained.supervisor
+            octets = drained.octets
+        await drained.supervisor
 
     async def replace_sockets(self, sockets: Sequence[tuple[str, socket.socket]]) -> None:
         """Drain these from now on: new ones first; then those that are gone are emptied."""
@@ -259,17 +270,25 @@ class Collector:
                 return
             self.restarts += 1
             self._events.emit("drainer-ended", exit_code=code)
-            await asyncio.sleep(RESTART_SECONDS)
-            if drained.stopping:
-                return
-            await self._start_drainer(drained)
+            while drained.ended.is_set():
+                await asyncio.sleep(RESTART_SECONDS)
+                if drained.stopping:
+                    return
+                # Where there is no memory for a process now, there may be some in a second.
+                with contextlib.suppress(OSError):
+                    await self._start_drainer(drained)
 
     def _read(self, drained: _Drained) -> None:
+        if len(self._batches) >= MAX_WAITING_BATCHES:
+            asyncio.get_running_loop().remove_reader(drained.pipe)
+            drained.paused = True
+            return
         try:
             data = os.read(drained.pipe, READ_BYTES)
         except BlockingIOError:
             return
         drained.told.set()
+        drained.octets += len(data)
         if not data:
             self._close_pipe(drained)
             return
@@ -281,6 +300,13 @@ class Collector:
             self._events.emit("internal-error", where="drainer", error=str(error))
             self._close_pipe(drained)
         self._wake.set()
+
+    def _read_on(self) -> None:
+        """There is room for batches again."""
+        for drained in self._drained:
+            if drained.paused:
+                drained.paused = False
+                asyncio.get_running_loop().add_reader(drained.pipe, self._read, drained)
 
     def _close_pipe(self, drained: _Drained) -> None:
         asyncio.get_running_loop().remove_reader(drained.pipe)
@@ -345,6 +371,7 @@ class Collector:
         """Decode and store what has come; on failure it stays for the next time."""
         async with self._lock:
             batches, self._batches = self._batches, []
+            self._read_on()
             if not batches and not self._fresh:
                 return
             try:
@@ -383,6 +410,11 @@ class Collector:
     def unsaved(self) -> int:
         """Domains with counts that are not in the store yet."""
         return sum(map(len, self._fresh.values()))
+
+    @property
+    def undrained(self) -> int:
+        """Sockets that no process drains now."""
+        return sum(drained.ended.is_set() and not drained.stopping for drained in self._drained)
 
     @property
     def received(self) -> int:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 IDLE_SECONDS: Final = 10.0
 """How long a session waits for the next report."""
 
+CONNECT_SECONDS: Final = 20.0
+
 MAX_ADDRESSES: Final = 4
 """Of the server's name that are tried."""
 
@@ -104,9 +106,8 @@ class RelayMailer:
             async with asyncio.timeout(self._timeout):
                 return await self._send(address, message)
         except TimeoutError:
-            return SendOutcome(
-                OutcomeKind.RETRY, f"{self._relay.host}: not done within {self._timeout:g} s"
-            )
+            self.fault = f"{self._relay.host}: not done within {self._timeout:g} s"
+            return SendOutcome(OutcomeKind.RETRY, self.fault)
 
     async def _send(self, address: str, message: bytes) -> SendOutcome:
         kept = self._pool.take("")
@@ -177,8 +178,10 @@ class RelayMailer:
         why = "no address"
         for address in (await self._addresses())[:MAX_ADDRESSES]:
             try:
-                return await ClientConnection.open(address, relay.port)
-            except OSError as error:
+                # Each has its time: an address that swallows packets does not hide the next one.
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    return await ClientConnection.open(address, relay.port)
+            except OSError as error:  # TimeoutError too
                 why = errno.errorcode.get(error.errno or 0, "no connection")
         detail = f"{relay.host} port {relay.port}: {why}"
         raise SessionEnd(SendOutcome(OutcomeKind.RETRY, detail))

@@ -26,6 +26,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from strictmail.core.dnsvalues import RecordType
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from strictmail.reporter.settings import ReporterSettings
     from strictmail.store.outbox import Outbox
     from strictmail.store.sessions import DayDomain, SessionStore
+
+MAX_DESTINATIONS: Final = 20
+"""Of one record that are used, the first ones: a TXT record has room for thousands of mailboxes."""
 
 LOOKUP_PATIENCE: Final = timedelta(hours=12)
 """After the end of a day, how long failing lookups leave it open."""
@@ -166,7 +170,9 @@ class Maker:
         record = self._record(which, answer, counts.record)
         if record is None:
             return OPEN, None, []
-        destinations = list(_usable(record))
+        # RFC 8460 §3: to one, some or all of them (RPT-REC-24); so no domain alone makes a flood
+        # (SEC-23).
+        destinations = list(islice(_usable(record), MAX_DESTINATIONS))
         if not destinations:
             return "no-destination", None, []
         return REPORTED, report, destinations

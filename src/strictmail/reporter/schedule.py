@@ -35,7 +35,7 @@ CHUNK: Final = 64
 TURN_SECONDS: Final = 30.0
 """Between two turns where nothing wakes the reporter."""
 
-AGAIN: Final = timedelta(minutes=10)
+AGAIN_SECONDS: Final = 600.0
 """Before a domain whose day could not be closed is tried again."""
 
 HOUSE_KEEPING: Final = timedelta(hours=6)
@@ -82,7 +82,8 @@ class Reporter:
         self._threads = threads
         self._wake = asyncio.Event()
         self._stopping = False
-        self._later: dict[DayDomain, datetime] = {}
+        self._later: dict[DayDomain, float] = {}
+        self._faulty: set[DayDomain] = set()
         self._offset = self._clock_offset()
         self._steady_from: float | None = None
         self._kept_house_at: datetime | None = None
@@ -145,7 +146,8 @@ class Reporter:
         now = self.clock.now()
         # RFC 8460 §4.1: a UTC day, after its end (RPT-DLV-01, RPT-JSON-53).
         before = (now - SETTLE).date()
-        self._later = {which: at for which, at in self._later.items() if at > now}
+        monotonic = self.clock.monotonic()
+        self._later = {which: at for which, at in self._later.items() if at > monotonic}
         self.maker.forget_day()
         outcomes: Counter[str] = Counter()
         after = (0, 0)
@@ -155,9 +157,10 @@ class Reporter:
                 break
             after = page[-1][0]
             chosen = [which for _, which in page if which not in self._later]
-            outcomes += await self._make_chunk(chosen, now)
+            outcomes += await self._make_chunk(chosen)
             # Sending does not wait until all are made.
             await self.sender.start_due()
+        self._faulty &= self._later.keys()
         if outcomes:
             self.made += outcomes
             reported = outcomes[REPORTED]
@@ -169,13 +172,13 @@ class Reporter:
     ) -> list[tuple[tuple[int, int], DayDomain]]:
         return self._store.unreported(before, after=after, limit=CHUNK)
 
-    async def _make_chunk(self, chosen: list[DayDomain], now: datetime) -> Counter[str]:
+    async def _make_chunk(self, chosen: list[DayDomain]) -> Counter[str]:
         answers: list[Answer] = await asyncio.gather(*map(self.maker.look_up, chosen))
         found = list(zip(chosen, answers, strict=True))
-        outcomes: Counter[str] = await self._threads(self._conclude_all, found, now)
+        outcomes: Counter[str] = await self._threads(self._conclude_all, found)
         return outcomes
 
-    def _conclude_all(self, found: list[tuple[DayDomain, Answer]], now: datetime) -> Counter[str]:
+    def _conclude_all(self, found: list[tuple[DayDomain, Answer]]) -> Counter[str]:
         outcomes: Counter[str] = Counter()
         for which, answer in found:
             try:
@@ -183,20 +186,30 @@ class Reporter:
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - one domain must not cost the others theirs
-                self._events.emit(
-                    "internal-error", where=f"report to {which.domain}", error=repr(error)
-                )
+                self._note_fault(which, error)
                 outcome = OPEN
             if outcome == OPEN:
-                self._later[which] = now + AGAIN
+                self._later[which] = self.clock.monotonic() + AGAIN_SECONDS
             else:
                 outcomes[outcome] += 1
         return outcomes
 
+    def _note_fault(self, which: DayDomain, error: Exception) -> None:
+        """Say once that a report cannot be made; its day stays open for a version that can."""
+        if which not in self._faulty:
+            where = f"report to {which.domain} about {which.day.isoformat()}"
+            self._events.emit("internal-error", where=where, error=repr(error))
+        self._faulty.add(which)
+
     @property
     def waiting_for_records(self) -> int:
-        """Domains whose day is over and cannot be closed yet."""
-        return len(self._later)
+        """Domains whose day is over and stays open until their record can be looked up."""
+        return len(self._later.keys() - self._faulty)
+
+    @property
+    def faulty(self) -> int:
+        """Domains whose day is over and stays open since a fault of ours forbids its report."""
+        return len(self._faulty)
 
     # ---- the clock, old days ------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 A batch is the deliveries that are due for one destination, one after the other: ten thousand
 domains that name one mailbox are one batch after another, never ten thousand connections. When an
 attempt is put off, the rest of its batch is put off with it, untried, and the destination is left
-alone for PAUSE. Each attempt is noted before anything is sent, and its end before the next begins.
+alone for PAUSE_SECONDS. Each attempt is noted before anything is sent, and its end before the next begins.
 
 Cancelling (at the end of the daemon's patience) leaves an attempt noted as begun: it is made again
 when its hold is over.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from strictmail.core.dkim import sign_message
@@ -33,6 +32,7 @@ from strictmail.core.tlsrpt.restore import restore_report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
     Threads = Callable[..., Awaitable[Any]]
     """Runs a function, with its arguments, where what waits for the disk holds up nobody."""
@@ -48,8 +48,8 @@ BATCH: Final = 100
 LOOK_AHEAD: Final = 1000
 """Deliveries that are read from the outbox at once."""
 
-PAUSE: Final = timedelta(minutes=5)
-"""How long a destination is left alone after an attempt that was put off."""
+PAUSE_SECONDS: Final = 300.0
+"""How long a destination is left alone after an attempt that was put off; whatever the clock does."""
 
 STORE_SECONDS: Final = 5.0
 """Before the end of an attempt that could not be noted is noted again."""
@@ -106,7 +106,7 @@ class Sender:
         self._sleep = sleep
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._hosts: Counter[str] = Counter()
-        self._paused: dict[str, datetime] = {}
+        self._paused: dict[str, float] = {}
         self._ready: dict[str, list[Delivery]] = {}
         self._found_some = True
         self._stopping = False
@@ -138,7 +138,7 @@ class Sender:
 
     def _start_ready(self) -> int:
         """Begin with what was read already."""
-        now = self._clock.now()
+        now = self._clock.monotonic()
         self._paused = {text: until for text, until in self._paused.items() if until > now}
         started = 0
         for text in list(self._ready):
@@ -208,13 +208,13 @@ class Sender:
             except StoreError as error:
                 # Nothing was sent: what cannot be noted could be sent twice.
                 self._events.emit("store-unavailable", error=str(error))
-                self._paused[destination.text] = self._clock.now() + PAUSE
+                self._paused[destination.text] = self._clock.monotonic() + PAUSE_SECONDS
                 return
             # RFC 8460 §3: each destination gets the report (RPT-REC-24), and only one that took it
             # has it (RPT-REC-25).
             if outcome is None or outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.GIVE_UP):
                 continue
-            self._paused[destination.text] = self._clock.now() + PAUSE
+            self._paused[destination.text] = self._clock.monotonic() + PAUSE_SECONDS
             if outcome.kind is not OutcomeKind.DEAD:
                 # What is dead is suppressed, and with it the rest, when it is looked at next.
                 await self._put_off(deliveries[number + 1 :], outcome)
@@ -234,29 +234,35 @@ class Sender:
 
     async def _attempt(self, destination: Destination, delivery: Delivery) -> SendOutcome | None:
         """Send one; None if it is nobody's to send now."""
-        broken = ""
+        content, message, outcome = b"", None, None
         try:
             content, message = await self._threads(self._octets, destination, delivery)
         except (ValueError, OSError) as error:
             # Damaged, or of another version: this report will never be sent, others are.
-            content, message, broken = b"", None, f"the stored report cannot be used: {error}"
+            what = f"the stored report cannot be used: {error}"
+            outcome = SendOutcome(OutcomeKind.GIVE_UP, what)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the same
+            outcome = self._fault(error)
         # RFC 8460 §5.3: noted with its octets before they leave, so that a retry is the same
         # message (RPT-DLV-05).
         if not await self._threads(self._outbox.begin, delivery, self._clock.now(), message):
             return None
         self.in_flight += 1
         try:
-            if broken:
-                outcome = SendOutcome(OutcomeKind.GIVE_UP, broken)
-            else:
+            if outcome is None:
                 outcome = await self._carry(destination, content, message)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs a retry, not the reporter
-            self._events.emit("internal-error", where="sending a report", error=repr(error))
-            outcome = SendOutcome(OutcomeKind.RETRY, f"a fault of our own: {type(error).__name__}")
+            outcome = self._fault(error)
         finally:
             self.in_flight -= 1
         await self._note(delivery, outcome)
         return outcome
+
+    def _fault(self, error: Exception) -> SendOutcome:
+        self._events.emit("internal-error", where="sending a report", error=repr(error))
+        return SendOutcome(OutcomeKind.RETRY, f"a fault of our own: {type(error).__name__}")
 
     async def _carry(
         self, destination: Destination, content: bytes, message: bytes | None

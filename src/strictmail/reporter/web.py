@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from strictmail.runtime.metrics import Metrics
     from strictmail.runtime.web import Route
     from strictmail.store.outbox import Outbox
+    from strictmail.store.sessions import SessionStore
 
 LATE: Final = timedelta(hours=30)
 """Reports of a day leave within its spread, and are given up 24 hours after their first attempt."""
@@ -27,6 +28,7 @@ class ReporterWeb:
 
     Args:
         reporter: Who reports.
+        store: What came too late.
         outbox: What waits.
         clock: The time.
     """
@@ -35,12 +37,16 @@ class ReporterWeb:
     schemas: Sequence[type] = ()
     max_body_bytes = 0
 
-    def __init__(self, reporter: Reporter, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self, reporter: Reporter, store: SessionStore, outbox: Outbox, clock: Clock
+    ) -> None:
         self._reporter = reporter
+        self._store = store
         self._outbox = outbox
         self._clock = clock
         self._states: dict[str, float] = {}
         self._suppressions = 0
+        self._late = 0
         self._age: float | None = None
 
     async def before_scrape(self) -> None:
@@ -55,6 +61,7 @@ class ReporterWeb:
         now = self._clock.now()
         self._states = {str(key): count for key, count in self._outbox.count_states().items()}
         self._suppressions = len(self._outbox.suppressions(now))
+        self._late = self._store.late_sessions()
         oldest = self._outbox.oldest_waiting()
         self._age = None if oldest is None else max(0.0, (now - oldest).total_seconds())
 
@@ -67,6 +74,8 @@ class ReporterWeb:
             lines.append("mail relay unavailable: reports wait")
         if self._reporter.waiting_for_records:
             lines.append("TLSRPT records cannot be looked up: reports wait")
+        if self._reporter.faulty:
+            lines.append("reports cannot be made: see internal-error in the log")
         if self._age is not None and self._age > LATE.total_seconds():
             lines.append("reports wait for more than a day")
         return lines
@@ -79,7 +88,11 @@ class ReporterWeb:
         """Register what the reporter counts."""
         reporter, register = self._reporter, metrics.register
         register("strictmail_report_days_total", lambda: dict(reporter.made))
-        register("strictmail_report_days_open", lambda: reporter.waiting_for_records)
+        register(
+            "strictmail_report_days_open",
+            lambda: {"record": reporter.waiting_for_records, "fault": reporter.faulty},
+        )
+        register("strictmail_report_late_sessions", lambda: self._late)
         register("strictmail_report_deliveries_total", lambda: dict(reporter.sender.outcomes))
         register("strictmail_report_deliveries", lambda: self._states)
         register("strictmail_report_queue_age_seconds", self._read_age)

@@ -121,7 +121,14 @@ METRICS: Final[dict[str, MetricInfo]] = {
         ("outcome",),
     ),
     "strictmail_report_days_open": MetricInfo(
-        _GAUGE, "Domains whose day is over and cannot be closed yet, since lookups fail."
+        _GAUGE,
+        "Domains whose day is over and cannot be closed: their record cannot be looked up, or a "
+        "fault of ours forbids the report.",
+        ("reason",),
+    ),
+    "strictmail_report_late_sessions": MetricInfo(
+        _GAUGE,
+        "Sessions that came when the report of their day had been made; no report tells of them.",
     ),
     "strictmail_report_deliveries_total": MetricInfo(
         _COUNTER, "Attempts to deliver a report, by outcome.", ("outcome",)

@@ -264,7 +264,8 @@ REPORTER: Final = Table(
         ),
         Option(
             "retention",
-            seconds(3 * _DAY, 400 * _DAY),
+            # Longer than sessions may be told of afterwards: a day that still gets some is not gone.
+            seconds(8 * _DAY, 400 * _DAY),
             "30d",
             "How long counts, reports and what became of them are kept.",
         ),

@@ -65,11 +65,13 @@ class CollectorFacts:
         queue_length: net.unix.max_dgram_qlen.
         sockets: Of each collector, in the order of the configuration.
         unverified: Sessions of the last days whose success under a testing policy nobody verified.
+        late: Sessions of the last days that were told when their report had been made.
     """
 
     queue_length: int | None
     sockets: Sequence[SocketFacts]
     unverified: int | None = None
+    late: int | None = None
 
 
 def judge_collectors(
@@ -83,6 +85,13 @@ def judge_collectors(
     if postfix is not None:
         yield from _judge_postfix(config, postfix)
     yield from _judge_testing(facts, config, postfix)
+    if facts.late:
+        yield warn(
+            "late-sessions",
+            f"{facts.late} sessions of late were told after the report of their day was made, and "
+            "are in none",
+            "give `strictmail report import-log` the log before 00:05 UTC, or use --follow",
+        )
 
 
 def _judge_queue(facts: CollectorFacts) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from strictmail.core.tlsrpt.delivery import DeliveryState
 from strictmail.store.outbox_rows import (
     CLOSE_DAY,
+    NOTE_MISSED,
     SELECT_DELIVERY,
     SELECT_REPORT,
     SUPPRESS,
@@ -108,6 +109,7 @@ class Outbox:
             connection.execute(CLOSE_DAY, ("reported", *key))
             if made.rowcount == 0:
                 return False
+            connection.execute(NOTE_MISSED, (*key, session_count))
             connection.executemany(
                 "INSERT OR IGNORE INTO delivery (report_id, destination, host, state, next_at, "
                 "changed_at, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",

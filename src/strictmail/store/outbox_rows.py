@@ -85,8 +85,17 @@ SELECT_DELIVERY: Final = (
 )
 
 CLOSE_DAY: Final = (
-    "UPDATE day_domain SET state = 1, outcome = ? WHERE day = ? AND identity = ? AND domain = ?"
+    "UPDATE day_domain SET state = 1, outcome = ? WHERE day = ? AND identity = ? AND domain = ? "
+    "AND state = 0"
 )
+NOTE_MISSED: Final = (
+    "UPDATE day_domain SET late_count = counted - ?4 FROM ("
+    "SELECT day_domain.id AS whose, sum(successes + failures) AS counted FROM day_domain "
+    "JOIN policy_count ON day_domain_id = day_domain.id "
+    "WHERE day = ?1 AND identity = ?2 AND domain = ?3) WHERE id = whose AND counted > ?4"
+)
+"""What was counted between the reading of the counts and the end of the day: in no report either."""
+
 SUPPRESS: Final = (
     "INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "reason = excluded.reason, until = excluded.until, made_at = excluded.made_at"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rows of the session store hold: days as numbers, policies and details as texts."""
+"""What the rows of the session store hold, as values, and the statements that ask for them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _EPOCH: Final = date(1970, 1, 1)
+
+ROWS_OF: Final = (
+    "SELECT policy_count.id, policy, successes, failures, detail_count.id, detail, session_count "
+    "FROM policy_count JOIN policy_text ON policy_text.policy_count_id = policy_count.id "
+    "LEFT JOIN detail_count ON detail_count.policy_count_id = policy_count.id "
+    "LEFT JOIN detail_text ON detail_count_id = detail_count.id "
+    "WHERE day_domain_id = ? ORDER BY policy_count.id, detail_count.id"
+)
+"""Policies and details of a domain and day; a policy without details has one row."""
+
+PRUNE_COUNTS: Final = (
+    (
+        "DELETE FROM detail_text WHERE detail_count_id IN (SELECT detail_count.id FROM detail_count "
+        "JOIN policy_count ON policy_count.id = policy_count_id "
+        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
+    ),
+    (
+        "DELETE FROM detail_count WHERE policy_count_id IN (SELECT policy_count.id FROM policy_count "
+        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
+    ),
+    (
+        "DELETE FROM policy_text WHERE policy_count_id IN (SELECT policy_count.id FROM policy_count "
+        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
+    ),
+    "DELETE FROM policy_count WHERE day_domain_id IN (SELECT id FROM day_domain WHERE day < ?)",
+    "DELETE FROM source_count WHERE day_domain_id IN (SELECT id FROM day_domain WHERE day < ?)",
+)
+HAS_CLOSED: Final = "SELECT 1 FROM day_domain WHERE day = ? AND state = 1 LIMIT 1"
+
+NOTE_LATE: Final = (
+    "UPDATE day_domain SET late_count = late_count + ? WHERE id = ? AND state = 1 "
+    "AND outcome IN ('reported', 'no-sessions', 'only-reports')"
+)
+"""Where the domain wants no reports, nobody misses anything."""
 
 
 def day_number(day: date) -> int:

@@ -7,6 +7,7 @@ What it promises, and to whom:
   power loss the last batches may be missing (`synchronous=NORMAL` with a write-ahead log).
 - Batches are increments: the collector and an import may write at the same time.
 - The bounds of `core.tlsrpt.counts` hold for a whole day, not just for a batch.
+- Sessions of a day that was reported already are counted, and kept apart as late.
 - `import_once` and `import_each` count what has a name only once, however often it is told.
 
 Threads: all of it belongs into a worker thread; calls from several threads take turns.
@@ -31,6 +32,10 @@ from strictmail.core.tlsrpt.counts import (
 from strictmail.store.connections import Connection, open_reader, open_writer
 from strictmail.store.schema import SESSIONS, shipped_migrations
 from strictmail.store.sessionrows import (
+    HAS_CLOSED,
+    NOTE_LATE,
+    PRUNE_COUNTS,
+    ROWS_OF,
     day_at,
     day_number,
     decode_detail,
@@ -113,12 +118,29 @@ class Imported:
     Attributes:
         added: Counted now.
         known: Counted before.
-        late: Of those added, the ones of a day whose report was made already.
+        late: Of those added, the ones that no report tells of any more.
     """
 
     added: int = 0
     known: int = 0
     late: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DayTotals:
+    """What is kept of a day.
+
+    Attributes:
+        day: UTC.
+        domains: How many domains.
+        open: Those among them that no report was made of yet.
+        late: Sessions that came when the report of their domain had been made.
+    """
+
+    day: date
+    domains: int
+    open: int
+    late: int
 
 
 class SessionStore:
@@ -235,7 +257,7 @@ class SessionStore:
         """
         told = list(sessions)
         counts = Counts()
-        fresh: dict[tuple[int, str, str], int] = {}
+        added = 0
         insert = "INSERT OR IGNORE INTO imported VALUES (?, ?, ?)"
         with self._lock:
             try:
@@ -244,23 +266,19 @@ class SessionStore:
                         values = (str(source), name, day_number(day))
                         if connection.execute(insert, values).rowcount:
                             counts.add(day, session, source=source)
-                            key = (day_number(day), identity, session.domain)
-                            fresh[key] = fresh.get(key, 0) + 1
-                    self._add_all(connection, identity, counts)
-                    late = sum(
-                        times
-                        for key, times in fresh.items()
-                        if connection.execute(_IS_CLOSED, key).fetchone()[0]
-                    )
+                            added += 1
+                    late = self._add_all(connection, identity, counts)
             except BaseException:
                 self._known.clear()
                 raise
             self._forget_surplus()
-        added = sum(fresh.values())
         return Imported(added=added, known=len(told) - added, late=late)
 
-    def _add_all(self, connection: sqlite3.Connection, identity: str, counts: Counts) -> None:
+    def _add_all(self, connection: sqlite3.Connection, identity: str, counts: Counts) -> int:
+        """Add counts to their rows; how many sessions are late."""
         increments = _Increments()
+        closed: dict[date, bool] = {}
+        late = 0
         for day, domain, found in counts:
             known = self._know(connection, day_number(day), identity, domain, found.record)
             if found.record and found.record != known.record:
@@ -280,7 +298,15 @@ class SessionStore:
                         detail_id = _add_detail(connection, row, placed_detail)
                     increments.details.append((times, detail_id))
             add_sources(connection, known.row_id, found.sources)
+            if day not in closed:
+                # As a rule none is, and the domains need not be asked one by one.
+                closed[day] = bool(connection.execute(HAS_CLOSED, (day_number(day),)).fetchone())
+            if closed[day]:
+                sessions = sum(told.sessions for told in found.sources.values())
+                if connection.execute(NOTE_LATE, (sessions, known.row_id)).rowcount:
+                    late += sessions
         increments.write(connection)
+        return late
 
     def _know(
         self, connection: sqlite3.Connection, day: int, identity: str, domain: str, record: str
@@ -299,7 +325,7 @@ class SessionStore:
         select = "SELECT id, record FROM day_domain WHERE day = ? AND identity = ? AND domain = ?"
         row_id, kept = connection.execute(select, key).fetchone()
         known = self._known[key] = _KnownDomain(row_id, kept)
-        for row in connection.execute(_ROWS_OF, (row_id,)).fetchall():
+        for row in connection.execute(ROWS_OF, (row_id,)).fetchall():
             policy_id, policy, _, _, detail_id, detail, _ = row
             # Another process may have made a row of the same: either will do.
             found = known.policies.setdefault(decode_policy(policy), _KnownPolicy(policy_id))
@@ -351,7 +377,7 @@ class SessionStore:
         for row_id, record in self._reader.query(select, key):
             counts.record = record
             seen = 0
-            for row in self._reader.query(_ROWS_OF, (row_id,)):
+            for row in self._reader.query(ROWS_OF, (row_id,)):
                 policy_id, policy, successes, failures, _, detail, times = row
                 if policy_id != seen:
                     # Two processes may each have a row of the same policy: the sum is what counts.
@@ -365,16 +391,26 @@ class SessionStore:
         read_sources(self._reader.query(SOURCE_ROWS, key), counts)
         return counts
 
-    def days(self) -> list[tuple[date, int, int]]:
-        """Each day with how many domains it has, and of how many no report was made yet.
+    def days(self) -> list[DayTotals]:
+        """What is kept of each day.
 
         Raises:
             StoreUnavailableError: Try again later.
         """
         rows = self._reader.query(
-            "SELECT day, count(*), sum(state = 0) FROM day_domain GROUP BY day ORDER BY day"
+            "SELECT day, count(*), sum(state = 0), sum(late_count) FROM day_domain "
+            "GROUP BY day ORDER BY day"
         )
-        return [(day_at(day), domains, open_count) for day, domains, open_count in rows]
+        return [DayTotals(day_at(day), *numbers) for day, *numbers in rows]
+
+    def late_sessions(self) -> int:
+        """Sessions of days that are kept which came too late for a report.
+
+        Raises:
+            StoreUnavailableError: Try again later.
+        """
+        rows = self._reader.query("SELECT sum(late_count) FROM day_domain WHERE late_count > 0")
+        return int(rows[0][0] or 0)
 
     def prune(self, before: date) -> int:
         """Forget days before a day: counts, reports and what was imported; how many domains went.
@@ -385,7 +421,7 @@ class SessionStore:
         number = day_number(before)
         with self._lock:
             with self._writer.transaction() as connection:
-                for delete in _PRUNE_COUNTS:
+                for delete in PRUNE_COUNTS:
                     connection.execute(delete, (number,))
                 connection.execute(
                     "DELETE FROM delivery WHERE report_id IN (SELECT id FROM report WHERE day < ?)",
@@ -396,35 +432,6 @@ class SessionStore:
                 gone = connection.execute("DELETE FROM day_domain WHERE day < ?", (number,))
             self._known.clear()
         return gone.rowcount
-
-
-_ROWS_OF: Final = (
-    "SELECT policy_count.id, policy, successes, failures, detail_count.id, detail, session_count "
-    "FROM policy_count JOIN policy_text ON policy_text.policy_count_id = policy_count.id "
-    "LEFT JOIN detail_count ON detail_count.policy_count_id = policy_count.id "
-    "LEFT JOIN detail_text ON detail_count_id = detail_count.id "
-    "WHERE day_domain_id = ? ORDER BY policy_count.id, detail_count.id"
-)
-"""Policies and details of a domain and day; a policy without details has one row."""
-
-_PRUNE_COUNTS: Final = (
-    (
-        "DELETE FROM detail_text WHERE detail_count_id IN (SELECT detail_count.id FROM detail_count "
-        "JOIN policy_count ON policy_count.id = policy_count_id "
-        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
-    ),
-    (
-        "DELETE FROM detail_count WHERE policy_count_id IN (SELECT policy_count.id FROM policy_count "
-        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
-    ),
-    (
-        "DELETE FROM policy_text WHERE policy_count_id IN (SELECT policy_count.id FROM policy_count "
-        "JOIN day_domain ON day_domain.id = day_domain_id WHERE day < ?)"
-    ),
-    "DELETE FROM policy_count WHERE day_domain_id IN (SELECT id FROM day_domain WHERE day < ?)",
-    "DELETE FROM source_count WHERE day_domain_id IN (SELECT id FROM day_domain WHERE day < ?)",
-)
-_IS_CLOSED: Final = "SELECT state FROM day_domain WHERE day = ? AND identity = ? AND domain = ?"
 
 
 def _add_policy(

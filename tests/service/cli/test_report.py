@@ -22,7 +22,12 @@ from tests.service.reporter.live import DAY, Mail, Place, Records
 from strictmail.cli import run
 from strictmail.cli.exitcodes import ExitCode
 from strictmail.core.dkim import SigningKey
+from strictmail.core.names import parse_domain
+from strictmail.core.tlsrpt.counts import Counts
+from strictmail.core.tlsrpt.results import PolicyType
+from strictmail.core.tlsrpt.session import JudgedPolicy, Session, Source, make_policy
 from strictmail.net.dkim import wanted_record
+from strictmail.reporter import making
 from strictmail.store.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -116,6 +121,19 @@ def test_send_makes_and_sends_what_is_due(terminal: Terminal, mail: Mail) -> Non
     assert len(mail.server.taken) == 2
 
 
+def test_send_says_what_it_cannot_make(
+    terminal: Terminal, mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "find_faults", lambda _: ("/policies: an array is wanted",))
+    terminal.place.count("a.example")
+    assert terminal.run("send", "--now") == ExitCode.FAILURE
+    assert "1 reports cannot be made" in terminal.err
+    assert mail.server.taken == []
+    monkeypatch.undo()
+    assert terminal.run("send", "--now") == ExitCode.OK
+    assert len(mail.server.taken) == 1
+
+
 def test_send_leaves_what_waits_for_its_moment(terminal: Terminal, mail: Mail) -> None:
     terminal.place.count(*(f"d{n}.example" for n in range(8)))
     assert terminal.run("send") == ExitCode.OK
@@ -189,7 +207,7 @@ def test_list_shows_deliveries(terminal: Terminal, mail: Mail) -> None:
     assert terminal.run("list", "--days") == ExitCode.OK
     assert DAY.isoformat() in terminal.out
     assert terminal.run("list", "--days", "--format", "json") == ExitCode.OK
-    assert terminal.json_lines() == [{"day": DAY.isoformat(), "domains": 2, "open": 0}]
+    assert terminal.json_lines() == [{"day": DAY.isoformat(), "domains": 2, "open": 0, "late": 0}]
 
 
 def test_list_without_a_store(terminal: Terminal) -> None:
@@ -216,6 +234,28 @@ def test_show_tells_all_of_a_report(terminal: Terminal) -> None:
     assert "there is no report to other.example" in terminal.err
     assert terminal.run("show", "a.example", "--day", "today") == ExitCode.FAILURE
     assert terminal.run("show", "not a domain") == ExitCode.DATAERR
+
+
+def test_show_tells_who_told_of_the_sessions(terminal: Terminal) -> None:
+    domain = parse_domain("a.example")
+    policy = make_policy(PolicyType.STS, domain, ["mode: testing"], [], domain=domain)
+    seen = Session(domain, "", (JudgedPolicy(policy, succeeded=True),), ())
+    counts = Counts()
+    counts.add(DAY, seen, 7, Source.LOG)
+    counts.add(DAY, Session(domain, "", (), (policy,)), 4)
+    sent(terminal, "a.example")
+    assert terminal.run("show", "a.example") == ExitCode.OK
+    assert "  sessions  all by datagram\n" in terminal.out
+    store = terminal.place.store()
+    store.add(counts)
+    store.close()
+    assert terminal.run("show", "a.example") == ExitCode.OK
+    line = "7 by log, all others by datagram; 4 that nobody verified are left out"
+    assert f"  sessions  {line}\n" in terminal.out
+    assert terminal.run("show", "a.example", "--format", "json") == ExitCode.OK
+    (document,) = terminal.json_lines()
+    assert document["sources"] == {"log": {"sessions": 7, "unverified": 0}}
+    assert document["unverified"] == 4
 
 
 def test_render_before_and_after_the_report_is_made(terminal: Terminal) -> None:

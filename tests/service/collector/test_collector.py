@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -23,6 +24,7 @@ from tests.service.collector.world import (
 )
 
 from strictmail.collector import role
+from strictmail.collector.http import CollectorWeb
 from strictmail.collector.role import Collector, ToldSession
 from strictmail.core.errors import StoreUnavailableError
 from strictmail.core.names import parse_domain
@@ -156,6 +158,35 @@ async def test_a_drainer_that_ends_is_started_again(
     assert collector.restarts == 1
     assert "drainer-ended" in stage.log.names()
     assert collector.received == 21
+
+
+async def test_a_drainer_that_cannot_be_started_is_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "RESTART_SECONDS", 0.0)
+    collector = await stage.start([("", stage.open_socket())])
+    web = CollectorWeb(collector)
+    assert web.degraded() == []
+    said: list[list[str]] = []
+    start = Collector._start_drainer
+
+    async def no_memory(self: Collector, drained: object) -> None:
+        said.append(web.degraded())
+        if len(said) < 3:
+            raise OSError(errno.ENOMEM, "no memory for a process")
+        await start(self, drained)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Collector, "_start_drainer", no_memory)
+    first = collector._drained[0].process
+    assert first is not None
+    os.kill(first.pid, signal.SIGKILL)
+    await stage.send(datagram())
+    await stage.store.stored.wait()
+    assert said == [["a TLSRPT socket is not drained: sessions are lost"]] * 3
+    assert web.degraded() == []
+    await collector.stop()
+    assert totals(stage.store) == {"example.com": (1, 0)}
+    assert collector.restarts == 1
 
 
 async def test_sockets_may_change(stage: Stage) -> None:

@@ -171,7 +171,7 @@ def test_sessions_belong_to_their_day_and_late_ones_are_told(
     setup.log.write_text(attempt(1, yesterday) + attempt(2, setup.now))
     setup.import_log()
     assert said(capsys)["late"] == 0
-    days = [day for day, _, _ in store.days()]
+    days = [totals.day for totals in store.days()]
     assert days == [yesterday.date(), setup.now.date()]
     Outbox(store).close_day(DayDomain(yesterday.date(), "", "example.com"), "reported")
     with setup.log.open("a") as log:

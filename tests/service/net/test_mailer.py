@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from strictmail.core.tlsrpt.delivery import OutcomeKind
+from strictmail.net import mailer as module
 from strictmail.net.mailer import Relay, RelayMailer, RelayTls
+from strictmail.net.tls import ClientConnection
 from strictmail.runtime.clock import ManualClock
 
 from .mailserver import MailServer
@@ -210,7 +213,29 @@ async def test_a_relay_that_hangs_or_hangs_up(step: str) -> None:
             outcome = await out.send(TO, MESSAGE)
             if step != "." or hang:
                 assert outcome.kind is RETRY
+                assert out.fault
             await out.close()
+
+
+async def test_an_address_that_swallows_packets_does_not_hide_the_next(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def swallow(address: str, _port: int) -> None:
+        asked.append(address)
+        await asyncio.get_running_loop().create_future()
+
+    async def two() -> list[str]:
+        return ["192.0.2.1", "192.0.2.2"]
+
+    out = mailer(server)
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.0)
+    monkeypatch.setattr(ClientConnection, "open", swallow)
+    monkeypatch.setattr(out, "_addresses", two)
+    assert (await out.send(TO, MESSAGE)).kind is RETRY
+    assert asked == ["192.0.2.1", "192.0.2.2"]
+    assert "no connection" in out.fault
 
 
 async def test_nobody_is_there() -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from strictmail.core.dnsvalues import RecordType, Status
-from strictmail.core.tlsrpt.counts import Counts
+from strictmail.core.tlsrpt.counts import Counts, DomainCounts
 from strictmail.core.tlsrpt.report import Identity
+from strictmail.reporter import making
 from strictmail.reporter.making import LOOKUP_PATIENCE
 from strictmail.reporter.settings import SenderIdentity
 
@@ -21,7 +22,10 @@ from .world import DAY, DEAD, ME, World, which
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from strictmail.store.sessions import DayDomain
+
 TXT = RecordType.TXT
+PACKED = gzip.compress(b"a report of which the disk has lost something", mtime=0)
 
 
 @pytest.fixture
@@ -264,10 +268,72 @@ async def test_a_fault_with_one_domain_costs_no_other(
     await world.turn()
     assert world.outcome("a.example") == world.outcome("c.example") == "reported"
     assert world.outcome("b.example") is None
-    assert world.log.names()["internal-error"] == 1
+    await world.live(timedelta(hours=1))
+    assert world.log.names()["internal-error"] == 1, "said once, not every ten minutes"
+    assert (world.reporter.faulty, world.reporter.waiting_for_records) == (1, 0)
     monkeypatch.undo()
     await world.live(timedelta(minutes=15))
     assert world.outcome("b.example") == "reported"
+    assert world.reporter.faulty == 0
+
+
+async def test_a_report_that_breaks_the_rules_is_not_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish("a.example")
+    world.count("a.example")
+    monkeypatch.setattr(making, "find_faults", lambda _: ("/policies: an array is wanted",))
+    await world.turn()
+    assert world.outbox.reports() == []
+    ((_, fields),) = [event for event in world.log.events if event[0] == "internal-error"]
+    assert fields["where"] == "report to a.example about 2026-01-01"
+    assert "/policies: an array is wanted" in str(fields["error"])
+    # The version that makes it well finds the day open.
+    monkeypatch.undo()
+    await world.live(timedelta(minutes=15))
+    assert world.states() == {"mailto:tls@a.example": "sent"}
+
+
+@pytest.mark.parametrize("content", [b"", b"octets", PACKED[:-9], PACKED[:12] + b"\xff" * 9])
+async def test_a_report_that_was_damaged_holds_up_no_other(world: World, content: bytes) -> None:
+    for domain in ("a.example", "b.example"):
+        world.publish(domain, "mailto:tls@hoster.example")
+        world.count(domain)
+    world.configure(spread=timedelta(hours=1))
+    await world.turn()
+    with world.store.writing() as connection:
+        connection.execute("UPDATE report SET content = ? WHERE domain = 'a.example'", (content,))
+    await world.live(timedelta(hours=2))
+    assert [str(one.state) for one in world.deliveries()] == ["failed", "sent"]
+    assert "cannot be used" in world.deliveries()[0].detail
+
+
+@pytest.mark.req("SEC-23", "RPT-REC-24")
+async def test_one_record_names_no_crowd(world: World) -> None:
+    world.publish("a.example", *(f"mailto:{n}@victim{n % 7}.example" for n in range(500)))
+    world.count("a.example")
+    await world.turn()
+    assert [one.destination for one in world.deliveries()] == [
+        f"mailto:{n}@victim{n % 7}.example" for n in range(making.MAX_DESTINATIONS)
+    ]
+
+
+async def test_what_is_counted_while_a_report_is_made_is_told_as_late(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish("a.example")
+    world.count("a.example", successes=5)
+    load = world.store.load
+
+    def load_and_go_on(one: DayDomain) -> DomainCounts:
+        counts = load(one)
+        world.count("a.example", successes=2)
+        return counts
+
+    monkeypatch.setattr(world.store, "load", load_and_go_on)
+    await world.turn()
+    (report,) = world.outbox.reports()
+    assert (report.session_count, world.store.late_sessions()) == (5, 2)
 
 
 async def test_what_would_be_made_can_be_asked_first(world: World) -> None:

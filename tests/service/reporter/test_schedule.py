@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from strictmail.core.dnsvalues import RecordType, Status
 from strictmail.core.tlsrpt.delivery import SETTLE, SPREAD
 from strictmail.reporter.web import ReporterWeb
 from strictmail.runtime.clock import ManualClock
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIDNIGHT = datetime(2026, 1, 2, tzinfo=UTC)
+TXT = RecordType.TXT
 
 
 def at(tmp_path: Path, moment: datetime) -> World:
@@ -122,6 +124,25 @@ async def test_a_clock_that_goes_back_reports_nothing_twice(tmp_path: Path) -> N
     assert world.out.counts() == {"mailto:tls@a.example": 1}
 
 
+async def test_a_clock_that_goes_back_makes_nobody_wait_for_it(tmp_path: Path) -> None:
+    world = at(tmp_path, MIDNIGHT + timedelta(hours=1))
+    world.publish("a.example", "https://a.example/")
+    world.count("a.example")
+    world.count("b.example")
+    world.resolver.fail("_smtp._tls.b.example", TXT, Status.SERVFAIL)
+    world.out.answers["a.example"] = LATER
+    await world.turn()
+    world.clock.jump(-timedelta(hours=23))
+    world.out.answers.clear()
+    world.publish("c.example", "https://a.example/")
+    world.count("c.example", day=DAY - timedelta(days=1))
+    world.resolver.add("_smtp._tls.b.example", TXT, (b"v=TLSRPTv1; rua=mailto:tls@b.example",))
+    await world.live(timedelta(minutes=30), timedelta(minutes=1))
+    # The host is not left alone for a day, and the record is asked for again.
+    assert world.out.counts() == {"https://a.example/": 1}
+    assert world.reporter.waiting_for_records == 0
+
+
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati", "Europe/Berlin"])
 async def test_local_time_does_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str
@@ -179,7 +200,7 @@ async def test_what_is_counted_and_what_is_degraded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, settings=SETTINGS)
-    web = ReporterWeb(world.reporter, world.outbox, world.clock)
+    web = ReporterWeb(world.reporter, world.store, world.outbox, world.clock)
     metrics = Metrics()
     web.register(metrics)
     world.out.answers["b.example"] = LATER
@@ -188,12 +209,16 @@ async def test_what_is_counted_and_what_is_degraded(
         world.count(domain)
     world.count("c.example")
     await world.turn()
+    world.count("a.example", successes=3)
     world.clock.advance(timedelta(hours=31))
     await web.before_scrape()
     text = metrics.render().decode()
     for line in (
         'strictmail_report_days_total{outcome="reported"} 2.0',
         'strictmail_report_days_total{outcome="no-record"} 1.0',
+        'strictmail_report_days_open{reason="record"} 0.0',
+        'strictmail_report_days_open{reason="fault"} 0.0',
+        "strictmail_report_late_sessions 3.0",
         'strictmail_report_deliveries_total{outcome="delivered"} 1.0',
         'strictmail_report_deliveries_total{outcome="retry"} 1.0',
         'strictmail_report_deliveries{state="waiting"} 1.0',

@@ -14,6 +14,7 @@ from strictmail.core.tlsrpt.counts import Counts
 from strictmail.core.tlsrpt.delivery import RETRY_FOR, OutcomeKind, SendOutcome
 from strictmail.core.tlsrpt.results import PolicyType
 from strictmail.core.tlsrpt.session import JudgedPolicy, ReportedPolicy, Session
+from strictmail.reporter import sending
 from strictmail.store.outbox_rows import Suppression
 
 from .world import DAY, DEAD, DELIVERED, LATER, NEVER, World, broken_store
@@ -207,6 +208,22 @@ async def test_a_fault_in_a_way_out_is_a_retry(world: World) -> None:
     assert world.states("a.example") == {"mailto:tls@a.example": "waiting"}
     assert world.states("b.example") == {"mailto:tls@b.example": "sent"}
     assert world.log.names()["internal-error"] == 1
+
+
+async def test_a_fault_in_making_a_mail_is_a_retry_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(sending, "build_message", fail)
+    due_today(world, "a.example")
+    await world.turn()
+    assert world.states("a.example") == {"mailto:tls@a.example": "waiting"}
+    assert world.log.names()["internal-error"] == 1
+    monkeypatch.undo()
+    await world.live(timedelta(minutes=30))
+    assert world.out.counts() == {"mailto:tls@a.example": 1}
 
 
 async def test_nothing_is_sent_that_cannot_be_noted(

@@ -173,6 +173,7 @@ class LoadClient(threading.Thread):
         self.request = netstring.encode(f"sts {key}".encode())
         self.expected = netstring.encode(expected)
         self.stopping = threading.Event()
+        self.fresh = threading.Event()
         self.answered = 0
         self.reconnects = 0
         self.failures: list[str] = []
@@ -194,6 +195,7 @@ class LoadClient(threading.Thread):
             if reply != self.expected:
                 self.failures.append(repr(reply))
             self.answered += 1
+            self.fresh.set()
         client.close()
 
     def _connect(self) -> socket.socket:
@@ -208,6 +210,11 @@ class LoadClient(threading.Thread):
                 return b""
             reply += data
         return reply
+
+    def wait_for_answer(self) -> None:
+        """Wait until it has had an answer from now on."""
+        self.fresh.clear()
+        assert self.fresh.wait(DEADLINE)
 
     def finish(self) -> None:
         self.stopping.set()

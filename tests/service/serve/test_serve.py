@@ -188,6 +188,11 @@ def load(setup: Setup, count: int = 4) -> list[LoadClient]:
     return clients
 
 
+def all_are_answered(clients: list[LoadClient]) -> None:
+    for client in clients:
+        client.wait_for_answer()
+
+
 def assert_nothing_lost(clients: list[LoadClient], *, restarts: int) -> None:
     for client in clients:
         client.finish()
@@ -204,10 +209,12 @@ def test_takeovers_lose_no_lookup(setup: Setup) -> None:
     clients = load(setup)
     try:
         for _ in range(RESTARTS):
+            all_are_answered(clients)
             successor = setup.start("--takeover")
             assert process.process.wait(30) == 0
             process.end()
             process = successor
+        all_are_answered(clients)
         assert_nothing_lost(clients, restarts=RESTARTS)
         assert (setup.state / "handover.sock").exists()
     finally:
@@ -222,8 +229,10 @@ def test_restarts_behind_a_passed_socket_lose_no_lookup(setup: Setup) -> None:
     clients = load(setup)
     try:
         for _ in range(RESTARTS):
+            all_are_answered(clients)
             assert process.end() == 0
             process = setup.start(listening=listening)
+        all_are_answered(clients)
         assert_nothing_lost(clients, restarts=RESTARTS)
     finally:
         assert process.end() == 0

@@ -14,7 +14,7 @@ from strictmail.core.tlsrpt.counts import Counts
 from strictmail.core.tlsrpt.delivery import DeliveryState, NextStep
 from strictmail.store.outbox import HOLD, Outbox
 from strictmail.store.outbox_rows import Delivery, Suppression
-from strictmail.store.sessions import DayDomain, SessionStore
+from strictmail.store.sessions import DayDomain, DayTotals, SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,8 +123,17 @@ def test_a_crash_in_the_middle_leaves_the_day_open(store: SessionStore, outbox: 
 def test_a_day_can_end_without_a_report(store: SessionStore, outbox: Outbox) -> None:
     outbox.close_day(WHICH, "no record")
     assert store.unreported(NOW.date()) == []
-    assert store.days() == [(DAY, 1, 0)]
+    assert store.days() == [DayTotals(DAY, 1, 0, 0)]
     assert outbox.reports() == []
+
+
+def test_a_day_that_was_reported_keeps_its_outcome(store: SessionStore, outbox: Outbox) -> None:
+    """Two reporters on one store: the one that comes second finds another record, or none."""
+    assert make(outbox)
+    outbox.close_day(WHICH, "no-record")
+    assert not make(outbox)
+    (row,) = store.reading("SELECT outcome FROM day_domain")
+    assert row[0] == "reported"
 
 
 def test_reports_by_day_and_domain(store: SessionStore, outbox: Outbox) -> None:

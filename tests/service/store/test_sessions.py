@@ -36,6 +36,7 @@ from strictmail.core.tlsrpt.counts import Counts, DomainCounts, PolicyCounts
 from strictmail.core.tlsrpt.results import ResultType
 from strictmail.core.tlsrpt.session import FailureDetail, ReportedPolicy, Session, Source
 from strictmail.store import sessions as sessions_module
+from strictmail.store.outbox import Outbox
 from strictmail.store.sessionrows import (
     day_at,
     day_number,
@@ -44,10 +45,7 @@ from strictmail.store.sessionrows import (
     encode_detail,
     encode_policy,
 )
-from strictmail.store.sessions import (
-    DayDomain,
-    SessionStore,
-)
+from strictmail.store.sessions import DayDomain, DayTotals, SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +102,7 @@ def test_days_domains_and_identities_are_apart(store: SessionStore) -> None:
     assert store.load(DayDomain(NEXT_DAY, "", DOMAIN)).policies[STS].successes == 2
     assert store.load(DayDomain(DAY, "second", DOMAIN)).policies[STS].successes == 4
     assert store.load(DayDomain(DAY, "", "other.example")) == DomainCounts()
-    assert store.days() == [(DAY, 2, 2), (NEXT_DAY, 1, 1)]
+    assert store.days() == [DayTotals(DAY, 2, 2, 0), DayTotals(NEXT_DAY, 1, 1, 0)]
 
 
 @pytest.mark.req("RPT-JSON-53")
@@ -346,6 +344,27 @@ def test_sessions_with_names_are_counted_once_each(store: SessionStore) -> None:
 # ---- reading and forgetting ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("outcome", "late"),
+    [("reported", 8), ("no-sessions", 8), ("only-reports", 8), ("no-record", 0), ("opted-out", 0)],
+)
+def test_what_comes_after_the_report_is_told_as_late(
+    store: SessionStore, outcome: str, late: int
+) -> None:
+    store.add(counted(success(STS), success(TLSA)))
+    store.add(counted(success(STS), day=NEXT_DAY))
+    Outbox(store).close_day(WHICH, outcome)
+    store.add(counted(success(STS), success(TLSA), times=3))
+    store.add(counted(success(STS), day=NEXT_DAY))
+    store.add(counted(success(STS)), identity="second")
+    told = [(bytes([number]), DAY, success(STS)) for number in range(2)]
+    assert store.import_each(Source.LOG, told).late == (2 if late else 0)
+    # None is lost, and each counts once, whatever it was judged under.
+    assert store.load(WHICH).policies[STS].successes == 6
+    assert store.late_sessions() == late
+    assert [(totals.day, totals.late) for totals in store.days()] == [(DAY, late), (NEXT_DAY, 0)]
+
+
 def test_pages_of_what_is_unreported(store: SessionStore) -> None:
     for day in (NEXT_DAY, DAY):
         for number in range(5):
@@ -369,7 +388,7 @@ def test_old_days_are_forgotten_with_all_that_is_of_them(store: SessionStore, pa
         store.import_once("log", day.isoformat().encode(), day, counted(success(TLSA), day=day))
     assert store.prune(NEXT_DAY) == 1
     assert store.load(WHICH) == DomainCounts()
-    assert store.days() == [(NEXT_DAY, 1, 1)]
+    assert store.days() == [DayTotals(NEXT_DAY, 1, 1, 0)]
     assert store.prune(NEXT_DAY) == 0
     kept = store.load(DayDomain(NEXT_DAY, "", DOMAIN)).policies
     assert kept == {STS: PolicyCounts(1, 1, {EXPIRED: 1}), TLSA: PolicyCounts(1)}

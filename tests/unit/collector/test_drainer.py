@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
@@ -180,6 +181,96 @@ def test_what_is_in_the_queue_at_the_end_is_counted(world: World) -> None:
     thread = in_thread(world)
     thread.join()
     assert total(world.batches()) == {b"a": 5}
+
+
+def test_a_sender_that_never_pauses_does_not_keep_it(
+    world: World, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive(buffer: bytearray, _size: int, _flags: int) -> int:
+        clock.monotonic += 0.01
+        buffer[0] = ord("a")
+        return 1
+
+    monkeypatch.setattr(world.drainer, "_source", SimpleNamespace(recv_into=receive))
+    world.drainer.stop()
+    world.drainer.run()
+    assert clock.monotonic == pytest.approx(module.STOP_SECONDS, abs=0.02)
+    # What it took in that time is handed over.
+    assert total(world.batches()) == {b"a": world.drainer.received}
+
+
+def test_nor_does_one_while_a_batch_waits_for_the_pipe(
+    world: World, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive(buffer: bytearray, _size: int, _flags: int) -> int:
+        clock.monotonic += 0.01
+        if clock.monotonic > 2:
+            world.drainer.stop()
+        buffer[0] = ord("a")
+        return 1
+
+    source = SimpleNamespace(recv_into=receive, fileno=world.source.fileno)
+    monkeypatch.setattr(world.drainer, "_source", source)
+    world.sender.send(b"the poll says that there is something")
+    write = world.drainer.write_pending
+    looks = []
+
+    def slow() -> bool:
+        looks.append(clock.monotonic)
+        return write() if world.drainer._stopping else True
+
+    monkeypatch.setattr(world.drainer, "write_pending", slow)
+    world.drainer.run()
+    # Up to the end the pipe is looked at all the time; what came meanwhile is one batch.
+    assert max(later - look for look, later in itertools.pairwise(looks[:-1])) < 0.1
+    batches = world.batches()
+    assert [bool(batch.datagrams) for batch in batches] == [False, True]
+    assert total(batches).total() == world.drainer.received
+
+
+def test_behind_a_batch_that_waits_only_new_kinds_cost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_DISTINCT", 2)
+    monkeypatch.setattr(module, "MAX_PENDING_BYTES", 3 * (module.KIND_BYTES + 1))
+    monkeypatch.setattr(world.drainer, "write_pending", lambda: True)
+    # The first two are a batch that waits; of the others some are kept, the rest is shed.
+    for text in (b"a", b"b", b"c", b"c", b"d", b"e", b"f", b"c", b"d"):
+        world.send(text)
+    world.drainer.drain()
+    monkeypatch.undo()
+    world.drainer.stop()
+    world.drainer.run()
+    counted = total(world.batches())
+    assert counted[b"c"] == 3
+    assert world.drainer.shed > 0
+    assert counted.total() + world.drainer.shed == world.drainer.received == 9
+
+
+def test_a_slow_collector_gets_everything_at_the_end(
+    world: World, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING_BYTES", 100_000)
+    for number in range(30):
+        world.send(b"%d" % number * 4000)
+        world.drainer.finish_batch()
+    kept = 30 - world.drainer.shed
+    world.drainer._counts[b"known"] = 1
+    found: list[Batch] = []
+
+    def read() -> None:
+        while data := os.read(world.pipe, 1 << 16):
+            found.extend(world.reader.feed(data))
+
+    os.set_blocking(world.pipe, True)
+    reader = threading.Thread(target=read)
+    reader.start()
+    world.drainer.stop()
+    world.drainer.run()
+    os.close(world.sink)
+    world.sink = -1
+    reader.join()
+    assert total(found).total() == kept + 1
 
 
 def test_a_drainer_ends_when_nobody_reads_its_pipe(world: World) -> None:

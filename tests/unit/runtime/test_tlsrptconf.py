@@ -141,6 +141,13 @@ def test_testing_policies_are_told_as_none_by_default() -> None:
     assert "17 sessions" in seen["testing-data"][1]
 
 
+def test_sessions_that_no_report_tells_of_are_told() -> None:
+    assert "late-sessions" not in findings(replace(GOOD, late=0))
+    health, text = findings(replace(GOOD, late=17))["late-sessions"]
+    assert health == "warn"
+    assert "17 sessions" in text
+
+
 def test_without_a_collector_only_what_is_missing_is_told() -> None:
     config, _ = check_config(LISTENER)
     assert config is not None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Final
 
@@ -48,12 +49,13 @@ def command(
     wanted = a_domain(domain)
     with opened(config) as (store, outbox):
         if only_days:
-            rows = [(one.isoformat(), total, left) for one, total, left in store.days()]
+            days = store.days()
             if form == "json":
-                for one, total, left in rows:
-                    print(json.dumps({"day": one, "domains": total, "open": left}))
+                for one in days:
+                    print(json.dumps(dataclasses.asdict(one) | {"day": one.day.isoformat()}))
             else:
-                for line in table(("DAY", "DOMAINS", "OPEN"), rows):
+                rows = [(one.day.isoformat(), one.domains, one.open, one.late) for one in days]
+                for line in table(("DAY", "DOMAINS", "OPEN", "LATE"), rows):
                     print(line)
         elif form == "json":
             for document in _documents(outbox, day, wanted, state):

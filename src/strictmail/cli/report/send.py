@@ -143,7 +143,11 @@ async def _send(parts: ReporterParts, *, at_once: bool, form: str, progress: boo
             done = sender.outcomes.total()
             bar.update(done - shown)
             shown = done
-    return _conclude(made, sender.outcomes, form)
+    code = _conclude(made, sender.outcomes, form)
+    if reporter.faulty:
+        print(f"{reporter.faulty} reports cannot be made: see internal-error", file=sys.stderr)
+        return ExitCode.FAILURE if code == ExitCode.OK else code
+    return code
 
 
 async def _go_on(sender: Sender, ended: asyncio.Event) -> bool:

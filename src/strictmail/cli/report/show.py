@@ -14,11 +14,13 @@ from strictmail.cli.exitcodes import ExitCode
 from strictmail.cli.printing import instant, printable
 from strictmail.cli.report.common import DAY, find_reports, opened, report_document
 from strictmail.core.tlsrpt.restore import restore_report
+from strictmail.core.tlsrpt.session import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import date
 
+    from strictmail.core.tlsrpt.counts import SourceCounts
     from strictmail.runtime.config import Config
     from strictmail.store.outbox_rows import Delivery, StoredReport
 
@@ -31,28 +33,58 @@ MAX_DETAILS = 20
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @configured
 def command(config: Config, *, which: str, day: date | None, form: str) -> int:
-    """Show a report: what it says, where it goes, and how each attempt ended."""
-    with opened(config) as (_, outbox):
+    """Show a report: what it says, where it goes, and how each attempt ended.
+
+    The line `sessions` has who told of them; an `sts` success under a testing policy counts only
+    where somebody verified it.
+    """
+    with opened(config) as (store, outbox):
         for number, report in enumerate(find_reports(outbox, which, day)):
             deliveries = outbox.deliveries(report.row_id)
+            sources = store.load(report.which).sources
             if form == "json":
                 document = report_document(report, deliveries)
+                document["sources"] = {
+                    str(source): {"sessions": told.sessions, "unverified": told.unverified}
+                    for source, told in sources.items()
+                    if source is not Source.POSTFIX
+                }
+                document["unverified"] = _unverified(sources)
                 document["report"] = json.loads(gzip.decompress(report.content))
                 print(json.dumps(document))
                 continue
             if number:
                 print()
-            for line in _lines(report, deliveries):
+            for line in _lines(report, deliveries, sources):
                 print(line)
     return ExitCode.OK
 
 
-def _lines(stored: StoredReport, deliveries: list[Delivery]) -> Iterator[str]:
+def _unverified(sources: Mapping[Source, SourceCounts]) -> int:
+    return sum(told.unverified for told in sources.values())
+
+
+def _say_sources(sources: Mapping[Source, SourceCounts]) -> str:
+    """Who told of the sessions: what the store does not say otherwise came as datagrams."""
+    told = [
+        f"{counts.sessions} by {source}"
+        for source, counts in sources.items()
+        if source is not Source.POSTFIX
+    ]
+    unverified = _unverified(sources)
+    left_out = f"; {unverified} that nobody verified are left out" if unverified else ""
+    return f"{', '.join((*told, 'all others' if told else 'all'))} by datagram{left_out}"
+
+
+def _lines(
+    stored: StoredReport, deliveries: list[Delivery], sources: Mapping[Source, SourceCounts]
+) -> Iterator[str]:
     which = stored.which
     yield f"{which.day.isoformat()}  {which.domain}"
     yield f"  id        {stored.report_id}"
     who = f" as {which.identity}" if which.identity else ""
     yield f"  made      {instant(stored.made_at)}{who}, {len(stored.content)} bytes"
+    yield f"  sessions  {_say_sources(sources)}"
     for part in restore_report(stored.content, which.domain).policies:
         policy = part.policy
         yield (

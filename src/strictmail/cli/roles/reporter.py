@@ -101,7 +101,8 @@ class ReporterRole:
 
     def web(self) -> ReporterWeb:
         """Its metrics."""
-        return ReporterWeb(self._running.reporter, self._running.outbox, self._host.clock)
+        running = self._running
+        return ReporterWeb(running.reporter, running.store, running.outbox, self._host.clock)
 
     def banner(self, config: Config) -> Banner:
         """Under which name reports go out."""

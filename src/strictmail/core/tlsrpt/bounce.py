@@ -18,13 +18,16 @@ from strictmail.core.tagrecord import quote
 if TYPE_CHECKING:
     from email.message import Message
 
-MAX_BOUNCE_BYTES: Final = 1024 * 1024
+MAX_BOUNCE_BYTES: Final = 256 * 1024
 """The headers of what bounced are enough; whole reports come back from some servers."""
 
 MAX_RECIPIENTS: Final = 100
 
+MAX_FIELD_CHARACTERS: Final = 1000
+"""Of a field that is looked at; no address is as long."""
+
 _MESSAGE_ID: Final = re.compile(r"<([^<>\s]{1,998})>")
-_FINAL: Final = re.compile(r"\s*rfc822\s*;\s*<?([^<>\s]+@[^<>\s]+?)>?\s*", re.IGNORECASE)
+_FINAL: Final = re.compile(r"\s*rfc822\s*;\s*<?([^<>\s]+@[^<>\s@]+)>?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,16 @@ def read_bounce(data: bytes) -> Bounce:
         data: The message; what is beyond MAX_BOUNCE_BYTES is not looked at.
 
     Raises:
-        ValueError: It is no delivery status notification.
+        ValueError: It is no delivery status notification, or nested too deep to be one.
 
     Spec: RFC 3464 §2.
     """
-    message = BytesParser(policy=policy.compat32).parsebytes(data[:MAX_BOUNCE_BYTES])
-    parts = list(message.walk())
+    try:
+        message = BytesParser(policy=policy.compat32).parsebytes(data[:MAX_BOUNCE_BYTES])
+        parts = list(message.walk())
+    except RecursionError:
+        # BCP: anybody can write to the address of bounces (SEC-42).
+        raise ValueError("this is no bounce: its parts are nested too deep") from None
     statuses = [part for part in parts if part.get_content_type() == "message/delivery-status"]
     if not statuses:
         raise ValueError("this is no bounce: it has no part of type message/delivery-status")
@@ -88,14 +95,19 @@ def _blocks(status: Message) -> list[Message]:
 
 def _refusal(block: Message) -> Refusal | None:
     # RFC 3464 §2.3.3: `failed` is for good; a delay or a relay is no refusal.
-    action = str(block.get("Action", "")).strip().lower()
-    status = str(block.get("Status", "")).strip().partition(" ")[0]
-    found = _FINAL.fullmatch(str(block.get("Original-Recipient") or block.get("Final-Recipient")))
+    action = _field(block, "Action").strip().lower()
+    status = _field(block, "Status").strip().partition(" ")[0]
+    place = _field(block, "Original-Recipient") or _field(block, "Final-Recipient")
+    found = _FINAL.fullmatch(place) if len(place) < MAX_FIELD_CHARACTERS else None
     # RFC 3463 §2: class 5 is permanent.
     if action != "failed" or not status.startswith("5.") or found is None:
         return None
-    said = " ".join(str(block.get("Diagnostic-Code", "")).split())
+    said = " ".join(_field(block, "Diagnostic-Code").split())
     return Refusal(found[1], status, f"a bounce with status {quote(status)}: {quote(said)}")
+
+
+def _field(block: Message, name: str) -> str:
+    return str(block.get(name, ""))[:MAX_FIELD_CHARACTERS]
 
 
 def _ids(parts: list[Message]) -> list[str]:

@@ -2,7 +2,7 @@
 """A report as JSON: written strictly, and any document held against the rules for writers.
 
 Spec: RFC 8460 §4.4, RFC 7493 (I-JSON). `find_faults` is what a writer must not do; it is run on
-every report before it leaves, and says where and what. What a reader puts up with is another
+every report before it is stored, and says where and what. What a reader puts up with is another
 matter (`strictmail.core.tlsrpt.reading`).
 """
 

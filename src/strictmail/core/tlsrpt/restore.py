@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 
 from strictmail.core.tlsrpt.reading import ReadDetail, ReadPolicy, read_report
 from strictmail.core.tlsrpt.report import Identity, PolicyReport, Report
@@ -22,7 +23,11 @@ def restore_report(content: bytes, domain: str, *, dropped_details: int = 0) -> 
     Raises:
         ReportSyntaxError, OSError, ValueError: The stored octets are damaged.
     """
-    found = read_report(gzip.decompress(content))
+    try:
+        text = gzip.decompress(content)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"broken gzip: {error}") from error
+    found = read_report(text)
     return Report(
         identity=Identity(found.organization_name, found.contact_info),
         report_id=found.report_id,

@@ -76,8 +76,6 @@ class Source(enum.StrEnum):
     HTTP = "http"
     """`POST /v1/session`."""
     PYTHON = "python"
-    PROBE = "probe"
-    """A session of our own, made to verify what an MTA did not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,25 @@ def test_what_is_no_bounce(text: str) -> None:
         read_bounce(octets(text))
 
 
+@pytest.mark.req("SEC-42")
+@pytest.mark.parametrize(
+    "part",
+    [
+        "Content-Type: message/rfc822\n\n",
+        "Content-Type: multipart/mixed; boundary=b{0}\n\n--b{0}\n",
+    ],
+)
+def test_a_bounce_inside_a_bounce_inside_a_bounce(part: str) -> None:
+    with pytest.raises(ValueError, match="no bounce: its parts are nested too deep"):
+        read_bounce(octets("".join(part.format(number) for number in range(2000))))
+
+
+@pytest.mark.req("SEC-42")
+def test_an_address_without_end_is_none() -> None:
+    endless = FAILED.replace("TLS@a.example", "a@" * 50_000).replace("tls@a.example", "a@" * 50_000)
+    assert read_bounce(octets(HEAD, endless, HEADERS)).refusals == ()
+
+
 @pytest.mark.req("SEC-25")
 @given(st.binary(max_size=300))
 def test_anything_may_stand_in_a_bounce(junk: bytes) -> None:
