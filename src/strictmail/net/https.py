@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -48,6 +47,7 @@ from strictmail.core.sts.fetchrules import (
     judge_certificate_error,
     judge_response,
     policy_host,
+    read_networks,
 )
 from strictmail.core.sts.values import MAX_POLICY_BYTES, FetchedPolicy, FetchFailure
 from strictmail.core.tagrecord import quote
@@ -57,7 +57,6 @@ from strictmail.net.connectto import STRAIGHT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from strictmail.core.sts.fetchrules import Network
     from strictmail.net.connectto import ConnectMap
     from strictmail.ports import Resolver
 
@@ -136,9 +135,7 @@ class HttpsPolicyFetcher:
         self.timeout = timeout
         self.max_body_bytes = max_body_bytes
         self.connect_port = connect_port
-        self.allow_networks: tuple[Network, ...] = tuple(
-            ipaddress.ip_network(network, strict=False) for network in allow_networks
-        )
+        self.allow_networks = read_networks(allow_networks)
         self.tls = policy_tls_context(ca_file)
         self.connect_map = connect_map
         if not user_agent.isprintable() or not user_agent.isascii():

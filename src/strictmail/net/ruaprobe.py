@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -37,7 +36,7 @@ from strictmail.core.check.facts import ProbeOutcome, ProbeTarget, RuaFacts, Rua
 from strictmail.core.dnsvalues import Answer, Mx, RecordType, Status
 from strictmail.core.errors import DomainSyntaxError
 from strictmail.core.names import is_address, parse_domain
-from strictmail.core.sts.fetchrules import is_allowed_address
+from strictmail.core.sts.fetchrules import is_allowed_address, read_networks
 from strictmail.core.tagrecord import quote
 from strictmail.net.connectto import STRAIGHT, ConnectMap
 from strictmail.net.https import (
@@ -52,7 +51,6 @@ from strictmail.net.https import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from strictmail.core.sts.fetchrules import Network
     from strictmail.ports import Resolver, SmtpProber
 
 MAX_HOSTS: Final = 4
@@ -103,9 +101,7 @@ class RuaClient:
         self._prober = prober
         self._timeout = timeout
         self._connect_map = connect_map
-        self._networks: tuple[Network, ...] = tuple(
-            ipaddress.ip_network(network, strict=False) for network in allow_networks
-        )
+        self._networks = read_networks(allow_networks)
         self._tls = policy_tls_context(ca_file)
 
     async def look(self, uri: str) -> RuaFacts:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import ssl
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,7 @@ import h11
 
 from strictmail import __version__
 from strictmail.core.dnsvalues import RecordType
-from strictmail.core.sts.fetchrules import is_allowed_address
+from strictmail.core.sts.fetchrules import is_allowed_address, read_networks
 from strictmail.core.tagrecord import quote
 from strictmail.core.tlsrpt.delivery import OutcomeKind, SendOutcome, judge_http_status
 from strictmail.core.tlsrpt.destination import HTTPS_PORT
@@ -35,7 +34,6 @@ from strictmail.net.https import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from strictmail.core.sts.fetchrules import Network
     from strictmail.core.tlsrpt.destination import Destination
     from strictmail.ports import Clock, Resolver
 
@@ -72,9 +70,7 @@ class HttpsUploader:
         self._clock = clock
         self._timeout = timeout
         self._connect_map = connect_map
-        self._networks: tuple[Network, ...] = tuple(
-            ipaddress.ip_network(network, strict=False) for network in allow_networks
-        )
+        self._networks = read_networks(allow_networks)
         self._tls = policy_tls_context(ca_file)
 
     async def upload(

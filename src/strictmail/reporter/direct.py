@@ -21,14 +21,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 from typing import TYPE_CHECKING, Final
 
 from strictmail.core.dane.authenticate import authenticate, reference_ids
 from strictmail.core.dnsvalues import RecordType
 from strictmail.core.mxset import MxHost, MxSet, MxStatus, TlsaState
 from strictmail.core.nexthop import Nexthop, NexthopKind
-from strictmail.core.sts.fetchrules import is_allowed_address
+from strictmail.core.sts.fetchrules import is_allowed_address, read_networks
 from strictmail.core.tlsrequired import TlsWish, read_wish
 from strictmail.core.tlsrpt.delivery import OutcomeKind, SendOutcome
 from strictmail.discovery.mx import discover_mx
@@ -41,7 +40,6 @@ from strictmail.net.x509 import ChainVerifier
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from strictmail.core.sts.fetchrules import Network
     from strictmail.ports import Clock, Resolver
 
 MAX_HOSTS: Final = 5
@@ -91,9 +89,7 @@ class DirectMailer:
         self._sender = envelope_sender
         self._timeout = timeout
         self._connect_map = connect_map
-        self._networks: tuple[Network, ...] = tuple(
-            ipaddress.ip_network(network, strict=False) for network in allow_networks
-        )
+        self._networks = read_networks(allow_networks)
         self._verifier = ChainVerifier(ca_file)
         self._pool = SessionPool(IDLE_SECONDS, clock.monotonic)
 
