@@ -38,11 +38,12 @@ class Trigger(MailServer):
     victim: Process | None = None
 
     def on_said(self, stage: str) -> None:
-        if self.victim is None or stage != self.stage:
+        victim = self.victim
+        if victim is None or stage != self.stage:
             return
         self.left -= 1
         if self.left == 0:
-            self.victim.process.send_signal(signal.SIGKILL)
+            victim.process.send_signal(signal.SIGKILL)
             self.victim = None
 
 
@@ -64,14 +65,19 @@ def ids(server: MailServer) -> Counter[bytes]:
     return found
 
 
-def wait_until_sent(place: Place, process: Process) -> None:
-    """Until every report is."""
+def sent_before_killed(place: Place, process: Process) -> bool:
+    """Wait until every report is sent, or the process was killed before that.
+
+    A kill may never come: a quick process needs fewer connections for the same mail.
+    """
     over = threading.Event()
     for _ in range(int(DEADLINE / 0.1)):
-        states = place.states()
-        if len(states) == len(DOMAINS) and set(states.values()) == {"sent"}:
-            return
-        assert process.process.poll() is None, process.end()
+        if process.process.poll() == -signal.SIGKILL:
+            return False
+        states = Counter(place.states().values())
+        if states == {"sent": len(DOMAINS)}:
+            return True
+        assert process.process.poll() in {None, -signal.SIGKILL}, process.end()
         over.wait(0.1)
     raise AssertionError(f"{Counter(place.states().values())}")
 
@@ -86,20 +92,19 @@ def test_killed_while_sending(tmp_path: Path, records: Records, seed: int) -> No
         place = Place(tmp_path, records, mail, 'spread = "0s"\n')
         place.count(*DOMAINS)
         in_the_air: set[str] = set()
-        for _ in range(rng.randint(1, 3)):
-            server.stage, server.left = rng.choice(STAGES), rng.randint(1, 12)
-            process = Process(place.config, "reporter", "--quiet")
-            server.victim = process
-            process.process.wait(DEADLINE)
-            process.end()
+        sent = False
+        kills = rng.randint(1, 3)
+        while not sent:
+            with Process(place.config, "reporter", "--quiet") as process:
+                if kills:
+                    server.stage, server.left = rng.choice(STAGES), rng.randint(1, 12)
+                    server.victim = process
+                    kills -= 1
+                sent = sent_before_killed(place, process)
+                server.victim = None
+                process.end()
             # Attempts that the kill cut off are held for a while.
             in_the_air |= place.let_time_pass()
-            if set(place.states().values()) == {"sent"}:
-                break
-        server.victim = None
-        process = Process(place.config, "reporter", "--quiet")
-        wait_until_sent(place, process)
-        assert process.end() == 0
         # Nothing is lost.
         assert len(ids(server)) == len(DOMAINS)
         # Twice: only what was in the air when it was killed, and in the same octets.

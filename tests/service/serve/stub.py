@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import dns.flags
 import dns.message
@@ -103,6 +103,14 @@ class Process:
         else:
             self.process = self._start_activated(command, environ, listening)
         self.output = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Nothing of it is left behind when a test fails."""
+        if self.process.returncode is None:
+            self.end(signal.SIGKILL)
 
     @staticmethod
     def _start(command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
