@@ -4,7 +4,8 @@
 .PHONY: setup run demo lab test test-fast e2e soak fuzz check format bench docs lock clean
 
 PY = .venv/bin/python
-PYTEST = $(PY) -m pytest
+# With bytecode kept: tests start hundreds of processes, and pytest rewrites its modules only once.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest
 AS_ROOT = $$([ "$$(id -u)" = 0 ] || echo sudo -n)
 
 setup:            ## .venv with the locked runtime environment
@@ -29,7 +30,7 @@ test:             ## everything: checks, unit, property, service, docs, end to e
 
 test-fast:        ## unit, property, service: no rights needed, within a minute
 	@scripts/setup runtime dev fuzz reportreader
-	$(PYTEST) -q -n 2 --dist loadgroup tests/unit tests/property tests/service
+	$(PYTEST) -q -n 3 --dist loadgroup -m "not slow" --hypothesis-profile=fast tests/unit tests/property tests/service
 
 e2e:              ## real Postfix, Exim, sendmail, knot and unbound in network namespaces
 	@scripts/setup runtime dev

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from strictmail.core.tlsrpt.session import Session
 
 DAY = date(2025, 5, 22)
+TIMES = 3
 US = Identity("Sender Org", "tls@sender.example")
 MAX_MESSAGE_CHARACTERS = 1000
 """A message quotes at most a piece of what it is about."""
@@ -90,10 +91,15 @@ def _check_error(error: DatagramError) -> None:
 
 def _check_report(session: Session, limit: int) -> None:
     counts = Counts()
-    counts.add(DAY, session, 3)
+    counts.add(DAY, session, TIMES)
     found = counts.domain(DAY, session.domain)
     judged = {one.policy: one.succeeded for one in session.policies}
-    assert {policy: of.successes > 0 for policy, of in found.policies.items()} == judged
+    told = {policy: of for policy, of in found.policies.items() if not of.unverified}
+    assert {policy: of.successes > 0 for policy, of in told.items()} == judged
+    assert found.policies.keys() == judged.keys() | set(session.unverified)
+    assert all(
+        of.successes + of.failures + of.unverified == TIMES for of in found.policies.values()
+    )
     report = build_report(DAY, session.domain, found, US)
     assert (report is None) is not bool(session.policies)
     if report is None:
@@ -104,7 +110,7 @@ def _check_report(session: Session, limit: int) -> None:
         assert find_faults(json.loads(content)) == ()
         totals = [(p.successes, p.failures) for p in read_report(content).policies]
         assert totals == [(p.successes, p.failures) for p in report.policies]
-        assert written.sessions == 3 * len(judged)
+        assert written.sessions == TIMES * len(judged)
 
 
 if __name__ == "__main__":

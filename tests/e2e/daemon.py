@@ -82,10 +82,11 @@ class Daemon:
     Args:
         world: Where it lives.
         ca_file: The CA that signed the policy hosts' certificates.
+        extra: More of its configuration.
         map_name: The name of the map in the questions asked here.
     """
 
-    def __init__(self, world: World, ca_file: str) -> None:
+    def __init__(self, world: World, ca_file: str, extra: str = "") -> None:
         self._world = world
         self._program = [sys.executable, "-m", "strictmail"]
         self._environment = {"PYTHONPATH": str(CHECKOUT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -95,6 +96,7 @@ class Daemon:
             dane = str(name in DOES_DANE).lower()
             dialect = "postfix" if name == PLAIN else name
             text += LISTENER.format(name=name, dialect=dialect, port=port, dane=dane)
+        text += extra
         self._configuration: Path = world.write("strictmail.toml", text)
         (world.directory / "state").mkdir()
 

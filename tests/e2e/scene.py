@@ -116,7 +116,12 @@ class Scene:
 
 @contextlib.contextmanager
 def open_scene(
-    name: str, roots: Sequence[str], *, warm: Sequence[ZooEntry] = (), dialect: str = "postfix"
+    name: str,
+    roots: Sequence[str],
+    *,
+    warm: Sequence[ZooEntry] = (),
+    dialect: str = "postfix",
+    extra: str = "",
 ) -> Iterator[Scene]:
     """Set the scene: lab, name servers, strictmail, all ready.
 
@@ -126,6 +131,7 @@ def open_scene(
         warm: What strictmail is asked for, in `dialect`, before anything else: so that nothing
             that follows depends on how fast the slow policy hosts of the zoo are.
         dialect: See `warm`.
+        extra: More of strictmail's configuration.
     """
     with World(name, ["bookworm", *(root for root in roots if root != "bookworm")]) as world:
         lab = LabThread(world)
@@ -134,7 +140,7 @@ def open_scene(
             ca_file = world.write("lab-ca.pem", Path(lab.lab.ca_file).read_text())
             nameservers = NameServers(world, lab.lab)
             nameservers.start()
-            daemon = Daemon(world, str(ca_file))
+            daemon = Daemon(world, str(ca_file), extra)
             daemon.start()
             daemon.ask_all([entry.domain for entry in warm], dialect)
             yield Scene(world, lab, nameservers, daemon, str(ca_file))

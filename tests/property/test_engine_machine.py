@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from strictmail.core.sts.lifecycle import PolicyEntry
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("STRICTMAIL_SOAK_EXAMPLES", "60"))
 STEPS = 50

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 HOST = "mx.example.test"
 # OpenSSL reads the clock of the machine: certificates are dated around it, years away from edges.
 NOW = datetime.now(UTC)

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from strictmail.core.check.result import CheckResult
     from strictmail.core.dnsvalues import Tlsa
 
+pytestmark = pytest.mark.slow
+
 CLOCK = SystemClock()
 
 SECONDS = 30.0

@@ -48,6 +48,11 @@ class Gate:
             self._test = asyncio.ensure_future(self._run())
         return await asyncio.shield(self._test)
 
+    def forget(self) -> None:
+        """Let the next caller test anew; for those who live longer than one run."""
+        if self._test is not None and self._test.done():
+            self._test = None
+
     @property
     def state(self) -> PortState:
         """What is known so far."""

@@ -149,6 +149,22 @@ class Gatherer:
         Returns:
             What was found within the deadline; the rest is unknown.
         """
+        return await self._gather(domain, cached, hosts_only=False)
+
+    async def gather_hosts(self, domain: str) -> DomainFacts:
+        """Look at the MX hosts of a domain and at nothing else, one session with each address.
+
+        Args:
+            domain: A-labels, lower case, no trailing dot.
+
+        Returns:
+            The same facts, those on TLSA records, policies and reports left out.
+        """
+        return await self._gather(domain, None, hosts_only=True)
+
+    async def _gather(
+        self, domain: str, cached: PolicyEntry | None, *, hosts_only: bool
+    ) -> DomainFacts:
         began = self.clock.monotonic()
         sheet = Sheet(
             domain,
@@ -157,7 +173,8 @@ class Gatherer:
             self.settings.allow_networks,
             cached,
         )
-        work = asyncio.ensure_future(_Check(self, sheet).run())
+        check = _Check(self, sheet, hosts_only=hosts_only)
+        work = asyncio.ensure_future(check.run())
         alarm = asyncio.ensure_future(self.sleep(self.settings.deadline_seconds))
         try:
             await asyncio.wait((work, alarm), return_when=asyncio.FIRST_COMPLETED)
@@ -180,9 +197,10 @@ class Gatherer:
 class _Check:
     """One domain on its way."""
 
-    def __init__(self, owner: Gatherer, sheet: Sheet) -> None:
+    def __init__(self, owner: Gatherer, sheet: Sheet, *, hosts_only: bool) -> None:
         self._owner = owner
         self._sheet = sheet
+        self._hosts_only = hosts_only
         self._domain = sheet.domain
         self._settings = owner.settings
         self._mx_hosts: dict[str, MxHost] = {}
@@ -198,6 +216,8 @@ class _Check:
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._start("MX", self._look_at_mx)
+            if self._hosts_only:
+                return
             self._start("MTA-STS record", self._look_at_sts)
             self._start("TLSRPT record", self._look_at_tlsrpt)
             self._ask_servers(self._domain, RecordType.MX)
@@ -227,6 +247,9 @@ class _Check:
             one = HostSheet(host.name, host.preference)
             sheet.hosts.append(one)
             self._start(f"addresses of {host.name}", self._look_at_host, one)
+        if self._hosts_only:
+            sheet.mx_is_whole = True
+            return
         sheet.mx = await discover_mx(self._resolver, nexthop, want_tlsa=True)
         sheet.mx_is_whole = True
         self._mx_hosts.update((host.name, host) for host in sheet.mx.hosts)
@@ -243,7 +266,8 @@ class _Check:
     async def _look_at_host(self, host: HostSheet) -> None:
         if is_address(host.name):
             return
-        self._start(f"TLSRPT record of {host.name}", self._look_at_host_tlsrpt, host)
+        if not self._hosts_only:
+            self._start(f"TLSRPT record of {host.name}", self._look_at_host_tlsrpt, host)
         answers = await asyncio.gather(
             *(self._resolver.lookup(host.name, family) for family in FAMILIES)
         )
@@ -283,7 +307,7 @@ class _Check:
         # RFC 8461 §7.1: the SNI of a sender under MTA-STS is the MX name.
         target = ProbeTarget(host.name, address, host.name)
         first = await self._visit(host, target)
-        if first.outcome not in _HAS_TLS:
+        if self._hosts_only or first.outcome not in _HAS_TLS:
             return
         await self._visit_other_key(host, target, first)
         await self._tlsa_known.wait()

@@ -91,7 +91,7 @@ class Sheet:
 
     Attributes:
         open: Subjects that somebody is still looking at.
-        mx_is_whole: The TLSA records of its hosts have been looked for.
+        mx_is_whole: The TLSA records of its hosts have been looked for, or nobody wants them.
     """
 
     domain: str

@@ -61,6 +61,20 @@ def check_options(config: Config, options: dict[str, Any]) -> CheckOptions:
     )
 
 
+def configured_options(config: Config) -> CheckOptions:
+    """What a look takes from the configuration alone: for those who have no command line."""
+    given = {
+        "resolvers": (),
+        "ca_file": None,
+        "connect_to": (),
+        "ehlo_name": "",
+        "timeout": None,
+        "networks": (),
+        "no_smtp": False,
+    }
+    return check_options(config, given)
+
+
 def _server(text: str) -> tuple[str, int]:
     from strictmail.net.dns import DNS_PORT
     from strictmail.runtime.addresses import parse_host_port

@@ -16,6 +16,7 @@ from strictmail.net.mailer import Relay, RelayMailer, RelayTls
 from strictmail.net.secretfile import read_secret
 from strictmail.net.upload import HttpsUploader
 from strictmail.reporter.making import Maker
+from strictmail.reporter.probing import Probing
 from strictmail.reporter.schedule import Reporter
 from strictmail.reporter.sending import Sender
 from strictmail.reporter.settings import DEFAULT_IDENTITY, ReporterSettings, SenderIdentity
@@ -23,8 +24,10 @@ from strictmail.runtime.clock import SystemClock
 from strictmail.runtime.options_reporter import MailRoute
 from strictmail.store.outbox import Outbox
 from strictmail.store.sessions import SessionStore
+from strictmail.store.unverified import UnverifiedCounts
 
 if TYPE_CHECKING:
+    from strictmail.checker.mxlook import MxLooker
     from strictmail.net.dns import DnsResolver
     from strictmail.ports import Clock, ReportMailer, Resolver
     from strictmail.reporter.sending import EventSink
@@ -146,11 +149,38 @@ def build_uploader(config: Config, resolver: Resolver, clock: Clock) -> HttpsUpl
     )
 
 
+def build_looker(config: Config, resolver: Resolver, clock: Clock) -> MxLooker | None:
+    """Who visits the MX hosts of domains with a testing policy; None where nobody does.
+
+    Raises:
+        ConfigError: The EHLO name is none.
+        OSError: The roots cannot be read.
+    """
+    if not config.reporter.probe_testing:
+        return None
+    # Imported late: it needs pyOpenSSL.
+    from strictmail.checker.mxlook import build_looker as build
+    from strictmail.cli.composition_check import configured_options
+
+    options = configured_options(config)
+    try:
+        return build(
+            resolver,
+            options.settings,
+            clock=clock,
+            rng=random.SystemRandom(),
+            ca_file=options.mx_ca_file,
+        )
+    except ValueError as error:
+        raise ConfigError(f"[check] {error}") from None
+
+
 @dataclass(slots=True)
 class ReporterParts:
     """A reporter and what it stands on; lives on one loop."""
 
     reporter: Reporter
+    probing: Probing
     store: SessionStore
     outbox: Outbox
     resolver: DnsResolver
@@ -170,6 +200,7 @@ class ReporterParts:
             await new.probe()
             mailer = build_mailer(config, new, clock)
             uploader = build_uploader(config, new, clock)
+            looker = build_looker(config, new, clock)
         except BaseException:
             await new.close()
             raise
@@ -181,11 +212,13 @@ class ReporterParts:
         reporter.sender.mailer, reporter.sender.uploader = mailer, uploader
         if old_mailer is not None:
             await old_mailer.close()
+        await self.probing.replace(looker)
         await old.close()
 
     async def close(self) -> None:
         """Cancel what is under way and close everything."""
         await self.reporter.sender.close()
+        await self.probing.close()
         await self.resolver.close()
         self.store.close()
 
@@ -215,11 +248,13 @@ async def open_reporter(
         await resolver.probe()
         mailer = build_mailer(config, resolver, clock)
         uploader = build_uploader(config, resolver, clock)
+        looker = build_looker(config, resolver, clock)
     except BaseException:
         await resolver.close()
         store.close()
         raise
     maker = Maker(store, outbox, resolver, clock, rng, settings)
     sender = Sender(outbox, mailer, uploader, settings, clock=clock, rng=rng, events=events)
-    reporter = Reporter(store, outbox, maker, sender, clock=clock, events=events)
-    return ReporterParts(reporter, store, outbox, resolver)
+    probing = Probing(UnverifiedCounts(store), looker, clock=clock, events=events)
+    reporter = Reporter(store, outbox, maker, sender, clock=clock, events=events, probing=probing)
+    return ReporterParts(reporter, probing, store, outbox, resolver)

@@ -25,7 +25,8 @@ POSTFIX_USER: Final = "postfix"
 LATELY_DAYS: Final = 2
 
 _UNVERIFIED: Final = (
-    "SELECT sum(unverified_count) FROM source_count "
+    "SELECT max(0, sum(unverified_count - iif(source = 'probe', session_count, 0))) "
+    "FROM source_count "
     "JOIN day_domain ON day_domain.id = day_domain_id WHERE day >= ?"
 )
 _LATE: Final = "SELECT sum(late_count) FROM day_domain WHERE late_count > 0 AND day >= ?"

@@ -10,7 +10,9 @@ from strictmail.core.errors import ConfigError
 from strictmail.runtime.health_reports import ReportFacts, judge_reports
 
 if TYPE_CHECKING:
+    from strictmail.core.check.facts import PortState
     from strictmail.net.dkim import KeyFinding
+    from strictmail.ports import Resolver
     from strictmail.reporter.settings import ReporterSettings
     from strictmail.runtime.config import Config
     from strictmail.runtime.health import Finding
@@ -53,6 +55,9 @@ async def _look(config: Config, settings: ReporterSettings, *, offline: bool) ->
                 relay_error = "" if outcome.kind is OutcomeKind.DELIVERED else outcome.detail
             except TimeoutError:
                 relay_error = f"no answer within {LOOK_SECONDS:g} s"
+        port25 = None
+        if config.reporter.probe_testing and not offline:
+            port25 = await _test_port25(config, resolver)
         keys: dict[str, KeyFinding] = {}
         for identity in settings.identities.values():
             domain = identity.sender.rpartition("@")[2]
@@ -71,4 +76,20 @@ async def _look(config: Config, settings: ReporterSettings, *, offline: bool) ->
         has_relay=isinstance(mailer, RelayMailer),
         relay_error=relay_error,
         envelope_sender=bool(config.reporter.envelope_sender),
+        has_probes=config.reporter.probe_testing,
+        port25=port25,
     )
+
+
+async def _test_port25(config: Config, resolver: Resolver) -> PortState:
+    """Whether the MX hosts of large receivers can be connected to."""
+    from strictmail.checker.gate import Gate
+    from strictmail.cli.composition_check import configured_options
+    from strictmail.net.connectto import STRAIGHT
+    from strictmail.net.reach import NetReach
+
+    gate = Gate(resolver, NetReach(STRAIGHT), configured_options(config).settings)
+    try:
+        return await gate.check()
+    finally:
+        await gate.close()

@@ -30,7 +30,7 @@ MAX_SAMPLES: Final = 5
 
 SAMPLE_CHARACTERS: Final = 200
 
-MAX_REMEMBERED_BYTES: Final = 8 * 1024 * 1024
+MAX_REMEMBERED_BYTES: Final = 16 * 1024 * 1024
 """Octets of datagrams in each of the two generations that are remembered; what is made of them
 takes about twice as much again."""
 

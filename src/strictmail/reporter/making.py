@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the report of one domain and day: record, report, deliveries; or says why there is none.
 
-The record is read again when the report is due. What is decided, and stored in one transaction:
+The record is read again when the report is due. What is decided:
 
 =========================  ======================================================================
 outcome of the day         when
@@ -16,13 +16,12 @@ no-destination             the record has no URI that is used
 record-unknown             lookups failed for LOOKUP_PATIENCE, and the MTA had seen no record
 =========================  ======================================================================
 
-Threads: `Maker.conclude` reads and writes the store, so it belongs into a worker thread.
+Threads: `Maker.conclude` reads the store, so it belongs into a worker thread.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -35,7 +34,8 @@ from strictmail.core.tlsrpt.delivery import DeliveryState, day_end, first_attemp
 from strictmail.core.tlsrpt.destination import Destination, parse_destination
 from strictmail.core.tlsrpt.record import select_tlsrpt, tlsrpt_name
 from strictmail.core.tlsrpt.report import build_report
-from strictmail.core.tlsrpt.reportjson import compress_report, find_faults
+from strictmail.core.tlsrpt.reportjson import compress_report, find_faults_in_text
+from strictmail.store.outbox_rows import Conclusion, NewDelivery, NewReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,30 +111,28 @@ class Maker:
         # recipient domain alone (RPT-REC-02), aliases followed as in any lookup (RPT-REC-29).
         return await self.resolver.lookup(tlsrpt_name(which.domain), RecordType.TXT)
 
-    def conclude(self, which: DayDomain, answer: Answer) -> str:
-        """Make the report, or close the day without one.
+    def conclude(self, which: DayDomain, answer: Answer) -> Conclusion | None:
+        """Make the report, or say that there is none; nothing is stored (`Outbox.conclude` does).
 
         Args:
             which: A domain whose day is over.
             answer: What `look_up` found.
 
         Returns:
-            An outcome, or OPEN.
+            How the day ends; None: it stays open.
 
         Raises:
-            StoreUnavailableError: The day is as it was; try again.
+            StoreUnavailableError: The counts cannot be read; try again.
         """
         outcome, report, destinations = self._judge(which, answer)
         if outcome == OPEN:
-            return OPEN
+            return None
         if report is None:
-            self._outbox.close_day(which, outcome)
-        else:
-            self._store_report(which, report, destinations)
-        return outcome
+            return Conclusion(which, outcome)
+        return Conclusion(which, outcome, self._render(which, report, destinations))
 
     def foresee(self, which: DayDomain, answer: Answer) -> tuple[str, list[Destination]]:
-        """What `conclude` would do: the outcome, and where the report would go.
+        """What `conclude` would say: the outcome, and where the report would go.
 
         Raises:
             StoreUnavailableError: Try again later.
@@ -196,43 +194,42 @@ class Maker:
         # on the day is the next best.
         return select_tlsrpt([(seen.encode("latin-1", "replace"),)] if seen else [])
 
-    def _store_report(
+    def _render(
         self, which: DayDomain, report: Report, destinations: list[Destination]
-    ) -> None:
+    ) -> NewReport:
         # RFC 8460 §5.2: compressed, and cut where it is too large (RPT-DLV-15, RPT-DLV-16).
         written, content = compress_report(report)
-        faults = find_faults(json.loads(gzip.decompress(content)))
+        faults = find_faults_in_text(gzip.decompress(content))
         if faults:
             raise AssertionError(f"a report that breaks its own rules: {faults[0]}")
         now = self._clock.now()
         tally = self._day(which.day)
-        suppressed = tally.suppressed
-        deliveries = []
-        for destination in destinations:
-            at = first_attempt_at(now, self._rng, self.settings.spread)
-            state, detail = DeliveryState.WAITING, ""
-            refusal = self._refusal(destination, tally)
-            if refusal:
-                state, detail = DeliveryState.REFUSED, refusal
-            elif destination.text in suppressed:
-                state = DeliveryState.SUPPRESSED
-                detail = suppressed[destination.text]
-            else:
-                tally.destinations[destination.text] += 1
-                tally.hosts[destination.host] += 1
-            deliveries.append((destination.text, at, state, detail))
+        deliveries = [self._first(destination, now, tally) for destination in destinations]
         copy = self.settings.copy_to
         if copy and self.settings.has_mail:
-            deliveries.append((f"mailto:{copy}", now, DeliveryState.WAITING, "a copy for us"))
-        self._outbox.make_report(
-            which,
+            to_us = NewDelivery(f"mailto:{copy}", now, DeliveryState.WAITING, "a copy for us")
+            deliveries.append(to_us)
+        return NewReport(
             report_id=report.report_id,
             content=content,
             session_count=report.sessions,
             dropped_details=written.dropped_details,
             made_at=now,
-            deliveries=deliveries,
+            deliveries=tuple(deliveries),
         )
+
+    def _first(self, destination: Destination, now: datetime, tally: _DayTally) -> NewDelivery:
+        """A delivery as it begins."""
+        at = first_attempt_at(now, self._rng, self.settings.spread)
+        refusal = self._refusal(destination, tally)
+        if refusal:
+            return NewDelivery(destination.text, at, DeliveryState.REFUSED, refusal)
+        reason = tally.suppressed.get(destination.text)
+        if reason is not None:
+            return NewDelivery(destination.text, at, DeliveryState.SUPPRESSED, reason)
+        tally.destinations[destination.text] += 1
+        tally.hosts[destination.host] += 1
+        return NewDelivery(destination.text, at, DeliveryState.WAITING)
 
     def _refusal(self, destination: Destination, tally: _DayTally) -> str:
         """Why a destination is not used today, or ""."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from strictmail.core.errors import StoreError
 from strictmail.core.tlsrpt.delivery import SETTLE
-from strictmail.reporter.making import OPEN, REPORTED
+from strictmail.reporter.making import REPORTED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from strictmail.core.dnsvalues import Answer
     from strictmail.ports import Clock
     from strictmail.reporter.making import Maker
+    from strictmail.reporter.probing import Probing
     from strictmail.reporter.sending import EventSink, Sender, Threads
     from strictmail.store.outbox import Outbox
     from strictmail.store.sessions import DayDomain, SessionStore
@@ -55,6 +56,7 @@ class Reporter:
         clock: The time.
         events: The log.
         threads: For the store.
+        probing: Probes what nobody verified; None: nothing does.
 
     Attributes:
         clock: The time.
@@ -72,11 +74,13 @@ class Reporter:
         clock: Clock,
         events: EventSink,
         threads: Threads = asyncio.to_thread,
+        probing: Probing | None = None,
     ) -> None:
         self._store = store
         self._outbox = outbox
         self.maker = maker
         self.sender = sender
+        self.probing = probing
         self.clock = clock
         self._events = events
         self._threads = threads
@@ -111,6 +115,8 @@ class Reporter:
         """Begin with nothing new."""
         self._stopping = True
         self.sender.stop()
+        if self.probing is not None:
+            self.probing.stop()
         self._wake.set()
 
     async def turn(self) -> None:
@@ -119,6 +125,8 @@ class Reporter:
 
     async def _turn(self) -> None:
         if self._is_steady():
+            if self.probing is not None:
+                self.probing.start()
             await self.make_over()
             await self._keep_house()
         await self.sender.start_due()
@@ -149,6 +157,8 @@ class Reporter:
         monotonic = self.clock.monotonic()
         self._later = {which: at for which, at in self._later.items() if at > monotonic}
         self.maker.forget_day()
+        # Once: who is held back now is looked at again in the next turn.
+        held = await self.probing.held() if self.probing is not None else ()
         outcomes: Counter[str] = Counter()
         after = (0, 0)
         while not self._stopping:
@@ -156,7 +166,7 @@ class Reporter:
             if not page:
                 break
             after = page[-1][0]
-            chosen = [which for _, which in page if which not in self._later]
+            chosen = [w for _, w in page if w not in self._later and w not in held]
             outcomes += await self._make_chunk(chosen)
             # Sending does not wait until all are made.
             await self.sender.start_due()
@@ -179,20 +189,23 @@ class Reporter:
         return outcomes
 
     def _conclude_all(self, found: list[tuple[DayDomain, Answer]]) -> Counter[str]:
-        outcomes: Counter[str] = Counter()
+        """Conclude domains, and store that in one transaction."""
+        conclusions = []
         for which, answer in found:
             try:
-                outcome = self.maker.conclude(which, answer)
+                conclusion = self.maker.conclude(which, answer)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - one domain must not cost the others theirs
                 self._note_fault(which, error)
-                outcome = OPEN
-            if outcome == OPEN:
+                conclusion = None
+            if conclusion is None:
                 self._later[which] = self.clock.monotonic() + AGAIN_SECONDS
             else:
-                outcomes[outcome] += 1
-        return outcomes
+                conclusions.append(conclusion)
+        if conclusions:
+            self._outbox.conclude(conclusions)
+        return Counter(conclusion.outcome for conclusion in conclusions)
 
     def _note_fault(self, which: DayDomain, error: Exception) -> None:
         """Say once that a report cannot be made; its day stays open for a version that can."""

@@ -78,6 +78,8 @@ class ReporterWeb:
             lines.append("reports cannot be made: see internal-error in the log")
         if self._age is not None and self._age > LATE.total_seconds():
             lines.append("reports wait for more than a day")
+        if self._reporter.probing is not None and self._reporter.probing.is_port_blocked:
+            lines.append("testing policies cannot be probed: outbound port 25 is closed")
         return lines
 
     @property
@@ -99,6 +101,11 @@ class ReporterWeb:
         register("strictmail_report_attempts_in_flight", lambda: reporter.sender.in_flight)
         register("strictmail_report_suppressions", lambda: self._suppressions)
         register("strictmail_report_relay_available", lambda: 0 if self._mail_fault else 1)
+
+        if reporter.probing is not None:
+            probing = reporter.probing
+            register("strictmail_report_probes_total", lambda: dict(probing.outcomes))
+            register("strictmail_report_probed_sessions_total", lambda: dict(probing.established))
 
     def _read_age(self) -> float | Mapping[str, float]:
         return {} if self._age is None else self._age

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging the way of reports: the DKIM keys against DNS, the relay. Facts in, findings out. Pure."""
+"""Judging the way of reports: the DKIM keys against DNS, the relay, probes. Facts in, findings out.
+
+Pure.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from strictmail.core.check.facts import PortState
 from strictmail.net.dkim import KeyState
 from strictmail.runtime.health import Finding, fail, ok, unknown, warn
 
@@ -26,6 +30,8 @@ class ReportFacts:
         has_relay: Mail goes through a relay.
         relay_error: Why the relay does not talk to us; "" if it does, None: not asked.
         envelope_sender: Whether bounces go anywhere.
+        has_probes: Domains whose policy only tests are probed.
+        port25: Whether that can be done from here; None: not asked.
     """
 
     key_error: str = ""
@@ -34,6 +40,8 @@ class ReportFacts:
     has_relay: bool = False
     relay_error: str | None = None
     envelope_sender: bool = True
+    has_probes: bool = False
+    port25: PortState | None = None
 
 
 def judge_reports(facts: ReportFacts) -> Iterator[Finding]:
@@ -58,6 +66,25 @@ def judge_reports(facts: ReportFacts) -> Iterator[Finding]:
                 "strictmail.toml: [reporter] envelope_sender, with its mail piped into",
                 "`strictmail report suppress --bounce -`",
             )
+    if facts.has_probes:
+        yield _judge_port(facts.port25)
+
+
+def _judge_port(state: PortState | None) -> Finding:
+    name = "report-probes"
+    match state:
+        case PortState.OPEN:
+            return ok(name, "outbound port 25 is open: testing policies can be probed")
+        case PortState.BLOCKED:
+            return warn(
+                name,
+                "outbound port 25 is closed here: testing policies cannot be probed, and sessions "
+                "that nobody verified stay out of reports",
+                "let this machine connect to port 25 elsewhere",
+                "or strictmail.toml: [reporter] probe_testing = false",
+            )
+        case _:
+            return unknown(name, "whether outbound port 25 is open was not tested")
 
 
 def judge_key(finding: KeyFinding) -> Finding:

@@ -171,6 +171,12 @@ EVENTS: Final[dict[str, LogEvent]] = {
         _INFO,
         "A destination refuses for good and is left alone `until` then.",
     ),
+    "probe-port-blocked": LogEvent(
+        _WARNING,
+        "Outbound port 25 is closed here: the MX hosts of domains with a testing policy cannot be "
+        "probed, and sessions that nobody verified stay out of reports.",
+        "Let this machine connect to port 25, or set `probe_testing = false` in [reporter].",
+    ),
     "clock-was-set": LogEvent(
         _WARNING,
         "The wall clock was set by `seconds`; no day is closed until it has been steady for five "

@@ -96,7 +96,8 @@ METRICS: Final[dict[str, MetricInfo]] = {
     "strictmail_sessions_total": MetricInfo(
         _COUNTER,
         "SMTP sessions counted for TLS reports, by who told of them and by result; `unverified`: "
-        "judged by nobody, and not reported.",
+        "judged by nobody, and reported only if a probe says more "
+        "(strictmail_report_probed_sessions_total).",
         ("source", "result"),
     ),
     "strictmail_datagrams_total": MetricInfo(_COUNTER, "TLSRPT datagrams received."),
@@ -125,6 +126,18 @@ METRICS: Final[dict[str, MetricInfo]] = {
         "Domains whose day is over and cannot be closed: their record cannot be looked up, or a "
         "fault of ours forbids the report.",
         ("reason",),
+    ),
+    "strictmail_report_probes_total": MetricInfo(
+        _COUNTER,
+        "Probes of the MX hosts of domains with a testing policy, by outcome (`success`, `failure`, "
+        "or why nothing was established).",
+        ("outcome",),
+    ),
+    "strictmail_report_probed_sessions_total": MetricInfo(
+        _COUNTER,
+        "Sessions that a probe established, by result. They were counted before, as `unverified`, "
+        "in strictmail_sessions_total: do not add the two.",
+        ("result",),
     ),
     "strictmail_report_late_sessions": MetricInfo(
         _GAUGE,

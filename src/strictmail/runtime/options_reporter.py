@@ -214,6 +214,16 @@ REPORTER: Final = Table(
             "hears only of what Postfix 3.10 and later tell by datagram: they keep quiet about "
             'mail that says `TLS-Required: No`. With `mail = "direct"` it does not matter.',
         ),
+        Option(
+            "probe_testing",
+            kinds.Flag(),
+            False,  # noqa: FBT003 - a value
+            "Whether the daemon visits the MX hosts of domains whose policy is in testing mode, to "
+            "report how sessions fared that no MTA verified.",
+            "It connects to other people's port 25 as `strictmail check` does, with the options of "
+            "[check], and sends no mail: at most one visit in six hours for a domain. MX hosts that "
+            "are not public are visited where `policy.allow_networks` allows it.",
+        ),
         Option("copy_to", Address(), "", "A mailbox that gets a copy of each report."),
         Option(
             "spread",
@@ -315,6 +325,7 @@ class ReporterConfig:
     dkim_keys: tuple[tuple[str, str], ...]
     signed_by_mta: bool
     sessions_of_reports: bool
+    probe_testing: bool
     copy_to: str
     spread: timedelta
     per_destination: int

@@ -247,7 +247,23 @@ def _judge_testing(
 ) -> Iterator[Finding]:
     """How to get true data about policies in testing mode."""
     name = "testing-data"
+    seen = (
+        f"; {facts.unverified} sessions of late were verified by nobody" if facts.unverified else ""
+    )
+    probe = (
+        "strictmail.toml: [reporter] probe_testing = true, to visit the MX hosts of such domains and "
+        "report what no MTA verifies"
+    )
+    advice = () if config.reporter.probe_testing else (probe,)
     if not config.collectors or postfix is None or (postfix.version or (0,)) < TLSRPT_SINCE:
+        # A log, or other MTAs, may tell of such sessions as well.
+        if facts.unverified and advice:
+            yield warn(
+                name,
+                f"{facts.unverified} sessions of late under policies in testing mode were verified "
+                "by nobody, and are in no report",
+                *advice,
+            )
         return
     if config.decision.testing is TestingStance.SILENT:
         yield warn(
@@ -256,18 +272,26 @@ def _judge_testing(
             "their owners do not learn how their policy fares",
             'strictmail.toml: [decision] testing = "annotate"',
             "main.cf: smtp_tls_loglevel = summary, untrusted",
+            *advice,
+        )
+    elif config.reporter.probe_testing:
+        yield ok(
+            name, f"what Postfix does not verify under policies in testing mode is probed{seen}"
         )
     elif "untrusted" not in postfix.get("smtp_tls_loglevel"):
-        seen = (
-            f"; {facts.unverified} sessions of late were verified by nobody"
-            if facts.unverified
-            else ""
-        )
         yield warn(
             name,
             "under a policy in testing mode Postfix looks at no certificate, and nothing is "
             f"reported{seen}",
             "main.cf: smtp_tls_loglevel = summary, untrusted",
+            *advice,
+        )
+    elif facts.unverified:
+        yield warn(
+            name,
+            "broken certificate chains under policies in testing mode are reported, what Postfix "
+            f"takes for good is not{seen}",
+            *advice,
         )
     else:
         yield ok(name, "broken certificate chains under policies in testing mode are reported")

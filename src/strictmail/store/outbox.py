@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The outbox: reports that were made, each with its deliveries, beside the counts they are of.
 
-`make_report` closes a domain's day, stores the report and its deliveries in one transaction:
+`conclude` closes days of domains and stores the reports with their deliveries in one transaction:
 after a crash there is either all of it or none, so that a day is neither skipped nor reported
 twice. What was sent stays, so that nothing is sent again. `begin` notes an attempt before anything
 is sent and holds the delivery, so that nobody else (a command beside the daemon) begins another
@@ -35,11 +35,13 @@ from strictmail.store.outbox_rows import (
 from strictmail.store.sessionrows import day_number
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Sequence
     from datetime import date, datetime
 
     from strictmail.core.tlsrpt.delivery import NextStep
-    from strictmail.store.sessions import DayDomain, SessionStore
+    from strictmail.store.outbox_rows import Conclusion, NewReport
+    from strictmail.store.sessions import SessionStore
 
 HOLD: Final = timedelta(minutes=15)
 """How long an attempt is nobody else's: longer than any takes."""
@@ -59,74 +61,22 @@ class Outbox:
 
     # ---- making -------------------------------------------------------------------------
 
-    def close_day(self, which: DayDomain, outcome: str) -> None:
-        """End a domain's day without a report.
+    def conclude(self, conclusions: Iterable[Conclusion]) -> None:
+        """Close days of domains, each with its report if there is one: all of them, or none.
+
+        Where there is a report of the day already, that one stays.
 
         Raises:
-            StoreUnavailableError: It is still open; try again.
+            StoreUnavailableError: All are still open; try again.
         """
+        # Not waited for: after a power loss the days are open again, and the same reports are made.
         with self._store.writing() as connection:
-            connection.execute(
-                CLOSE_DAY, (outcome, day_number(which.day), which.identity, which.domain)
-            )
-
-    def make_report(
-        self,
-        which: DayDomain,
-        *,
-        report_id: str,
-        content: bytes,
-        session_count: int,
-        dropped_details: int,
-        made_at: datetime,
-        deliveries: Iterable[tuple[str, datetime, DeliveryState, str]],
-    ) -> bool:
-        """Store a report with its deliveries and close the day, all at once.
-
-        Args:
-            which: Day, identity, domain.
-            report_id: Its id.
-            content: gzip.
-            session_count: Judgements in it.
-            dropped_details: Kinds of details left out.
-            made_at: Now.
-            deliveries: Destination, first attempt, state, and a sentence on the state.
-
-        Returns:
-            False if there was a report of that day already: nothing was stored.
-
-        Raises:
-            StoreUnavailableError: Nothing was stored; try again.
-        """
-        key = (day_number(which.day), which.identity, which.domain)
-        now = seconds(made_at)
-        # Not waited for: after a power loss the day is open again, and the same report is made.
-        with self._store.writing() as connection:
-            insert = "INSERT OR IGNORE INTO report (day, identity, domain, report_id, content, "
-            insert += "session_count, dropped_details, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            values = (*key, report_id, content, session_count, dropped_details, now)
-            made = connection.execute(insert, values)
-            connection.execute(CLOSE_DAY, ("reported", *key))
-            if made.rowcount == 0:
-                return False
-            connection.execute(NOTE_MISSED, (*key, session_count))
-            connection.executemany(
-                "INSERT OR IGNORE INTO delivery (report_id, destination, host, state, next_at, "
-                "changed_at, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        made.lastrowid,
-                        destination,
-                        destination_host(destination),
-                        str(state),
-                        seconds(at),
-                        now,
-                        detail,
-                    )
-                    for destination, at, state, detail in deliveries
-                ],
-            )
-        return True
+            for conclusion in conclusions:
+                which = conclusion.which
+                key = (day_number(which.day), which.identity, which.domain)
+                if conclusion.report is not None:
+                    _store_report(connection, key, conclusion.report)
+                connection.execute(CLOSE_DAY, (conclusion.outcome, *key))
 
     # ---- sending ------------------------------------------------------------------------
 
@@ -403,3 +353,41 @@ class Outbox:
 
     def _deliveries(self, where: str, values: Sequence[object]) -> list[Delivery]:
         return [read_delivery(row) for row in self._store.reading(SELECT_DELIVERY + where, values)]
+
+
+def _store_report(
+    connection: sqlite3.Connection, key: tuple[int, str, str], report: NewReport
+) -> None:
+    """Store a report with its deliveries, unless there is one of that day."""
+    now = seconds(report.made_at)
+    made = connection.execute(
+        "INSERT OR IGNORE INTO report (day, identity, domain, report_id, content, "
+        "session_count, dropped_details, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *key,
+            report.report_id,
+            report.content,
+            report.session_count,
+            report.dropped_details,
+            now,
+        ),
+    )
+    if made.rowcount == 0:
+        return
+    connection.execute(NOTE_MISSED, (*key, report.session_count))
+    connection.executemany(
+        "INSERT OR IGNORE INTO delivery (report_id, destination, host, state, next_at, "
+        "changed_at, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                made.lastrowid,
+                first.destination,
+                destination_host(first.destination),
+                str(first.state),
+                seconds(first.at),
+                now,
+                first.detail,
+            )
+            for first in report.deliveries
+        ],
+    )

@@ -17,6 +17,59 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """What is to become of a report for one destination.
+
+    Attributes:
+        destination: The URI as in the record.
+        at: First attempt.
+        state: Waiting, or why not.
+        detail: A sentence on the state.
+    """
+
+    destination: str
+    at: datetime
+    state: DeliveryState
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewReport:
+    """A report that was made and is not stored yet.
+
+    Attributes:
+        report_id: As in body, subject and headers.
+        content: gzip.
+        session_count: Judgements in it.
+        dropped_details: Kinds of details left out.
+        made_at: UTC.
+        deliveries: One for each destination.
+    """
+
+    report_id: str
+    content: bytes
+    session_count: int
+    dropped_details: int
+    made_at: datetime
+    deliveries: tuple[NewDelivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How a domain's day ends.
+
+    Attributes:
+        which: Day, identity, domain.
+        outcome: One word.
+        report: What is sent, if anything is.
+    """
+
+    which: DayDomain
+    outcome: str
+    report: NewReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredReport:
     """A report as it was made.
 

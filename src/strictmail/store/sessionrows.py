@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _EPOCH: Final = date(1970, 1, 1)
 
 ROWS_OF: Final = (
-    "SELECT policy_count.id, policy, successes, failures, detail_count.id, detail, session_count "
+    "SELECT policy_count.id, policy, successes, failures, unverified, "
+    "detail_count.id, detail, session_count "
     "FROM policy_count JOIN policy_text ON policy_text.policy_count_id = policy_count.id "
     "LEFT JOIN detail_count ON detail_count.policy_count_id = policy_count.id "
     "LEFT JOIN detail_text ON detail_count_id = detail_count.id "

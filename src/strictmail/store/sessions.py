@@ -82,7 +82,14 @@ class _Increments:
     """What a transaction adds to rows that exist: for each its numbers, then its id."""
 
     policies: list[tuple[int, int, int]] = field(default_factory=list)
+    unverified: list[tuple[int, int]] = field(default_factory=list)
     details: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, counted: PolicyCounts, row_id: int) -> None:
+        """What is added to a policy, its details apart."""
+        self.policies.append((counted.successes, counted.failures, row_id))
+        if counted.unverified:
+            self.unverified.append((counted.unverified, row_id))
 
     def write(self, connection: sqlite3.Connection) -> None:
         """All of them."""
@@ -90,6 +97,9 @@ class _Increments:
             "UPDATE policy_count SET successes = successes + ?, failures = failures + ? "
             "WHERE id = ?",
             self.policies,
+        )
+        connection.executemany(
+            "UPDATE policy_count SET unverified = unverified + ? WHERE id = ?", self.unverified
         )
         connection.executemany(
             "UPDATE detail_count SET session_count = session_count + ? WHERE id = ?", self.details
@@ -290,7 +300,7 @@ class SessionStore:
                 if row is None:
                     placed = place_policy(policy, domain, known.policies)
                     row = _add_policy(connection, known, placed)
-                increments.policies.append((counted.successes, counted.failures, row.row_id))
+                increments.add(counted, row.row_id)
                 for detail, times in counted.details.items():
                     detail_id = row.details.get(detail)
                     if detail_id is None:
@@ -326,7 +336,7 @@ class SessionStore:
         row_id, kept = connection.execute(select, key).fetchone()
         known = self._known[key] = _KnownDomain(row_id, kept)
         for row in connection.execute(ROWS_OF, (row_id,)).fetchall():
-            policy_id, policy, _, _, detail_id, detail, _ = row
+            policy_id, policy, _, _, _, detail_id, detail, _ = row
             # Another process may have made a row of the same: either will do.
             found = known.policies.setdefault(decode_policy(policy), _KnownPolicy(policy_id))
             if detail is not None:
@@ -378,12 +388,13 @@ class SessionStore:
             counts.record = record
             seen = 0
             for row in self._reader.query(ROWS_OF, (row_id,)):
-                policy_id, policy, successes, failures, _, detail, times = row
+                policy_id, policy, successes, failures, unverified, _, detail, times = row
                 if policy_id != seen:
                     # Two processes may each have a row of the same policy: the sum is what counts.
                     found = counts.policies.setdefault(decode_policy(policy), PolicyCounts())
                     found.successes += successes
                     found.failures += failures
+                    found.unverified += unverified
                     seen = policy_id
                 if detail is not None:
                     place = decode_detail(detail)

@@ -226,6 +226,7 @@ async def test_the_list_for_the_results_is_refused(bench: Bench) -> None:
     assert bench.out.read_text() == "a.example\n"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_list(bench: Bench) -> None:
     bench.write_many(100_000)
     line = result("d.example")
@@ -304,6 +305,7 @@ def read_lines(process: subprocess.Popen[bytes], count: int) -> None:
         assert process.stdout.readline(), "the run ended early"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_anywhere_the_next_run_completes_it(bench: Bench, seed: int) -> None:
     count = 400

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 NAMES: Final = frozenset({"good", "both", "both-partial", "mx-expired"})
 GOOD, ALSO_GOOD = "good.plain.test", "both.signed.test"
 WARNED: Final = "both-partial.signed.test"

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.xdist_group("zoo-checked"),
+    pytest.mark.slow,
 ]
 
 WORDS: Final = {Prediction.AUTHENTICATED: "verified"}

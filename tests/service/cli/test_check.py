@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 NAMES = frozenset(
     {"good", "both", "both-partial", "policy-404", "no-policy-no-starttls", "txt-absent"}
 )

@@ -29,6 +29,8 @@ from strictmail.lab.zoo import ZOO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_SECONDS = 60.0
 SECURE = Outcome(Level.SECURE, Delivery.VERIFIED, "mx.a.test")
 WAITS = Outcome(Level.SECURE, Delivery.DEFERRED, None)

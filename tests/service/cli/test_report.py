@@ -29,6 +29,7 @@ from strictmail.core.tlsrpt.session import JudgedPolicy, Session, Source, make_p
 from strictmail.net.dkim import wanted_record
 from strictmail.reporter import making
 from strictmail.store.outbox import Outbox
+from strictmail.store.unverified import UnverifiedCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +125,7 @@ def test_send_makes_and_sends_what_is_due(terminal: Terminal, mail: Mail) -> Non
 def test_send_says_what_it_cannot_make(
     terminal: Terminal, mail: Mail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "find_faults", lambda _: ("/policies: an array is wanted",))
+    monkeypatch.setattr(making, "find_faults_in_text", lambda _: ("/policies: an array is wanted",))
     terminal.place.count("a.example")
     assert terminal.run("send", "--now") == ExitCode.FAILURE
     assert "1 reports cannot be made" in terminal.err
@@ -256,6 +257,47 @@ def test_show_tells_who_told_of_the_sessions(terminal: Terminal) -> None:
     (document,) = terminal.json_lines()
     assert document["sources"] == {"log": {"sessions": 7, "unverified": 0}}
     assert document["unverified"] == 4
+    assert document["probed"] == 0
+
+
+def test_show_tells_what_a_probe_established(terminal: Terminal) -> None:
+    domain = parse_domain("a.example")
+    told = [
+        make_policy(PolicyType.STS, domain, ["mode: testing", f"mx: {mx}"], [], domain=domain)
+        for mx in ("mx1.a.example", "mx2.a.example")
+    ]
+    counts = Counts()
+    for one, times in zip(told, (5, 2), strict=True):
+        counts.add(DAY, Session(domain, "", (), (one,)), times)
+    store = terminal.place.store()
+    store.add(counts)
+    waiting = UnverifiedCounts(store)
+    for _, found in waiting.find(DAY, DAY):
+        if found.policy == told[0]:
+            assert waiting.establish(found, None) == 5
+    store.close()
+    assert terminal.run("send", "--now") == ExitCode.OK
+    assert terminal.run("show", "a.example") == ExitCode.OK
+    line = "all by datagram; 5 of them established by a probe; 2 that nobody verified are left out"
+    assert f"  sessions  {line}\n" in terminal.out
+    assert "policy    sts a.example: 5 succeeded, 0 failed" in terminal.out
+    assert terminal.run("show", "a.example", "--format", "json") == ExitCode.OK
+    (document,) = terminal.json_lines()
+    assert document["sources"] == {}
+    assert (document["probed"], document["unverified"], document["sessions"]) == (5, 2, 5)
+
+
+def test_render_says_that_nobody_verified_what_there_is(terminal: Terminal) -> None:
+    domain = parse_domain("a.example")
+    testing = make_policy(PolicyType.STS, domain, ["mode: testing"], [], domain=domain)
+    counts = Counts()
+    counts.add(DAY, Session(domain, "", (), (testing,)), 4)
+    store = terminal.place.store()
+    store.add(counts)
+    store.close()
+    assert terminal.run("render", domain, "--day", DAY.isoformat()) == ExitCode.FAILURE
+    assert "nobody verified a session" in terminal.err
+    assert "4 under a policy in testing mode" in terminal.err
 
 
 def test_render_before_and_after_the_report_is_made(terminal: Terminal) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from strictmail.core.tlsrpt.counts import Counts
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 3, 1)
 
 

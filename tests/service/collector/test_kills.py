@@ -24,6 +24,8 @@ from tests.service.collector.world import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 RUNS = int(os.environ.get("STRICTMAIL_SOAK_KILLS", "20"))
 
 

@@ -22,6 +22,7 @@ from strictmail.core.sts.policy import parse_policy
 from strictmail.net.fakes import FakeResolver
 from strictmail.store.memory import MemoryPolicyStore
 from strictmail.store.outbox import Outbox
+from strictmail.store.outbox_rows import Conclusion
 from strictmail.store.policies import SqlitePolicyStore
 from strictmail.store.sessions import DayDomain, SessionStore
 
@@ -173,7 +174,8 @@ def test_sessions_belong_to_their_day_and_late_ones_are_told(
     assert said(capsys)["late"] == 0
     days = [totals.day for totals in store.days()]
     assert days == [yesterday.date(), setup.now.date()]
-    Outbox(store).close_day(DayDomain(yesterday.date(), "", "example.com"), "reported")
+    over = DayDomain(yesterday.date(), "", "example.com")
+    Outbox(store).conclude([Conclusion(over, "reported")])
     with setup.log.open("a") as log:
         log.write(attempt(3, yesterday))
     setup.import_log()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from strictmail.core.tlsrpt.results import ResultType
     from strictmail.lab.entries import ZooEntry
 
+pytestmark = pytest.mark.slow
+
 HANGING: Final = frozenset({"policy-slow", "policy-stall"})
 """Their fault is that they take longer than anybody waits."""
 

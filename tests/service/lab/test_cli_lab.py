@@ -20,6 +20,8 @@ from strictmail.runtime.clock import ManualClock
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60.0
 
 

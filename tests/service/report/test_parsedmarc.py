@@ -42,7 +42,7 @@ PYTHON = ROOT / ".venv" / "reportreader" / "bin" / "python"
 CHILD = Path(__file__).with_name("readerchild.py")
 
 # One process for the module: to import it takes seconds.
-pytestmark = pytest.mark.xdist_group("parsedmarc")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("parsedmarc")]
 
 
 class Reader:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 RUNS = int(os.environ.get("STRICTMAIL_SOAK_REPORTER_KILLS", "20"))
 DOMAINS = tuple(f"d{n}.example" for n in range(40))
 STAGES = ("greeting", "RCPT", "DATA", ".")

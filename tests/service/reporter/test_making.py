@@ -282,7 +282,7 @@ async def test_a_report_that_breaks_the_rules_is_not_sent(
 ) -> None:
     world.publish("a.example")
     world.count("a.example")
-    monkeypatch.setattr(making, "find_faults", lambda _: ("/policies: an array is wanted",))
+    monkeypatch.setattr(making, "find_faults_in_text", lambda _: ("/policies: an array is wanted",))
     await world.turn()
     assert world.outbox.reports() == []
     ((_, fields),) = [event for event in world.log.events if event[0] == "internal-error"]

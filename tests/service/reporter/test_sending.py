@@ -130,6 +130,7 @@ async def test_expired_suppressions_are_forgotten(world: World) -> None:
     assert world.outbox.suppressions() == []
 
 
+@pytest.mark.slow
 @pytest.mark.req("SEC-24")
 async def test_ten_thousand_domains_that_name_one_destination(world: World) -> None:
     world.configure(per_destination=20_000, per_host=20_000)

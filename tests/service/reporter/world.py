@@ -19,12 +19,14 @@ from strictmail.core.tlsrpt.results import PolicyType, ResultType
 from strictmail.core.tlsrpt.session import FailureDetail, JudgedPolicy, ReportedPolicy, Session
 from strictmail.net.fakes import FakeResolver
 from strictmail.reporter.making import Maker
+from strictmail.reporter.probing import HostLooker, Probing
 from strictmail.reporter.schedule import Reporter
 from strictmail.reporter.sending import Sender
 from strictmail.reporter.settings import ReporterSettings, SenderIdentity
 from strictmail.runtime.clock import ManualClock
 from strictmail.store.outbox import Outbox
 from strictmail.store.sessions import DayDomain, SessionStore
+from strictmail.store.unverified import UnverifiedCounts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,6 +141,7 @@ class World:
         clock: ManualClock | None = None,
         resolver: FakeResolver | None = None,
         out: FakeOut | None = None,
+        looker: HostLooker | None = None,
         seed: int = 1,
     ) -> None:
         self.directory = directory
@@ -146,6 +149,7 @@ class World:
         self.clock = clock or ManualClock(MORNING)
         self.resolver = resolver or FakeResolver()
         self.out = out or FakeOut()
+        self.looker = looker
         self.log = Log()
         self.rng = random.Random(seed)
         self.open()
@@ -168,6 +172,13 @@ class World:
             threads=inline,
             sleep=no_sleep,
         )
+        self.probing = Probing(
+            UnverifiedCounts(self.store),
+            self.looker,
+            clock=self.clock,
+            events=self.log,
+            threads=inline,
+        )
         self.reporter = Reporter(
             self.store,
             self.outbox,
@@ -176,11 +187,13 @@ class World:
             clock=self.clock,
             events=self.log,
             threads=inline,
+            probing=self.probing,
         )
 
     async def restart(self) -> None:
         """End without any grace, and start again."""
         await self.sender.close()
+        await self.probing.close()
         self.store.close()
         self.open()
 

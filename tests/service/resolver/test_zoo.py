@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from strictmail.core.decision import Decision
     from strictmail.lab.entries import ZooEntry
 
+pytestmark = pytest.mark.slow
+
 FETCH_SECONDS = 1.5
 """Slow policy hosts are cut off after this; good ones on loopback need some milliseconds."""
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SECURE = b"OK secure match=mx.good.example servername=hostname"
 DEFERRED = b"TEMP"
 

@@ -76,6 +76,7 @@ def test_full_disk_keeps_what_is_there_and_recovers(
     assert store.count() == 1001
 
 
+@pytest.mark.slow
 def test_file_size_limit_keeps_what_is_there_and_recovers(path: Path) -> None:
     # Real writes that fail: the kernel refuses to let files grow, as a full disk or a quota does.
     out = in_subprocess(

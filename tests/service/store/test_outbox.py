@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,13 @@ from strictmail.core.errors import StoreUnavailableError
 from strictmail.core.tlsrpt.counts import Counts
 from strictmail.core.tlsrpt.delivery import DeliveryState, NextStep
 from strictmail.store.outbox import HOLD, Outbox
-from strictmail.store.outbox_rows import Delivery, Suppression
+from strictmail.store.outbox_rows import (
+    Conclusion,
+    Delivery,
+    NewDelivery,
+    NewReport,
+    Suppression,
+)
 from strictmail.store.sessions import DayDomain, DayTotals, SessionStore
 
 if TYPE_CHECKING:
@@ -42,6 +49,21 @@ def outbox(store: SessionStore) -> Outbox:
     return Outbox(store)
 
 
+def made(
+    *destinations: str,
+    which: DayDomain = WHICH,
+    report_id: str = "1@sender.example",
+    at: datetime = NOW,
+    content: bytes = b"gzip",
+) -> Conclusion:
+    """A day that ends with a report."""
+    waiting = (
+        NewDelivery(destination, at, DeliveryState.WAITING)
+        for destination in destinations or (MAIL,)
+    )
+    return Conclusion(which, "reported", NewReport(report_id, content, 1, 0, NOW, tuple(waiting)))
+
+
 def make(
     outbox: Outbox,
     *destinations: str,
@@ -49,18 +71,8 @@ def make(
     report_id: str = "1@sender.example",
     at: datetime = NOW,
     content: bytes = b"gzip",
-) -> bool:
-    return outbox.make_report(
-        which,
-        report_id=report_id,
-        content=content,
-        session_count=1,
-        dropped_details=0,
-        made_at=NOW,
-        deliveries=[
-            (destination, at, DeliveryState.WAITING, "") for destination in destinations or (MAIL,)
-        ],
-    )
+) -> None:
+    outbox.conclude([made(*destinations, which=which, report_id=report_id, at=at, content=content)])
 
 
 def only(outbox: Outbox) -> Delivery:
@@ -81,9 +93,9 @@ def begin(outbox: Outbox, now: datetime = NOW, message: bytes | None = b"mail") 
 @pytest.mark.req("RPT-DLV-05", "RPT-JSON-53", "RPT-JSON-54")
 def test_a_day_is_reported_once(store: SessionStore, outbox: Outbox) -> None:
     assert [which for _, which in store.unreported(NOW.date())] == [WHICH]
-    assert make(outbox, MAIL, WEB)
+    make(outbox, MAIL, WEB)
     assert store.unreported(NOW.date()) == []
-    assert not make(outbox, "mailto:other@rcpt.example", content=b"other")
+    make(outbox, "mailto:other@rcpt.example", content=b"other")
     (report,) = outbox.reports()
     assert (report.which, report.content, report.report_id) == (WHICH, b"gzip", "1@sender.example")
     assert report == outbox.report(report.row_id)
@@ -99,29 +111,29 @@ def test_a_destination_gets_a_report_once(outbox: Outbox) -> None:
 
 @pytest.mark.req("RPT-JSON-53")
 def test_a_crash_in_the_middle_leaves_the_day_open(store: SessionStore, outbox: Outbox) -> None:
-    def broken() -> Iterator[tuple[str, datetime, DeliveryState, str]]:
-        yield MAIL, NOW, DeliveryState.WAITING, ""
+    other = DayDomain(DAY, "", "other.example")
+
+    def broken() -> Iterator[Conclusion]:
+        yield made()
+        yield Conclusion(other, "no-record")
         raise KeyboardInterrupt
 
+    counts = Counts()
+    counts.add(DAY, replace(success(STS), domain=other.domain))
+    store.add(counts)
     with pytest.raises(KeyboardInterrupt):
-        outbox.make_report(
-            WHICH,
-            report_id="1",
-            content=b"",
-            session_count=1,
-            dropped_details=0,
-            made_at=NOW,
-            deliveries=broken(),
-        )
+        outbox.conclude(broken())
     assert outbox.reports() == []
     assert outbox.due(LATER, 10) == []
-    assert [which for _, which in store.unreported(NOW.date())] == [WHICH]
-    assert make(outbox)
+    assert [which for _, which in store.unreported(NOW.date())] == [WHICH, other]
+    outbox.conclude([made(), Conclusion(other, "no-record")])
+    assert [report.which for report in outbox.reports()] == [WHICH]
+    assert store.unreported(NOW.date()) == []
 
 
 @pytest.mark.req("RPT-DLV-07")
 def test_a_day_can_end_without_a_report(store: SessionStore, outbox: Outbox) -> None:
-    outbox.close_day(WHICH, "no record")
+    outbox.conclude([Conclusion(WHICH, "no-record")])
     assert store.unreported(NOW.date()) == []
     assert store.days() == [DayTotals(DAY, 1, 0, 0)]
     assert outbox.reports() == []
@@ -129,9 +141,10 @@ def test_a_day_can_end_without_a_report(store: SessionStore, outbox: Outbox) -> 
 
 def test_a_day_that_was_reported_keeps_its_outcome(store: SessionStore, outbox: Outbox) -> None:
     """Two reporters on one store: the one that comes second finds another record, or none."""
-    assert make(outbox)
-    outbox.close_day(WHICH, "no-record")
-    assert not make(outbox)
+    make(outbox)
+    outbox.conclude([Conclusion(WHICH, "no-record")])
+    make(outbox, WEB)
+    assert only(outbox).destination == MAIL
     (row,) = store.reading("SELECT outcome FROM day_domain")
     assert row[0] == "reported"
 

@@ -80,6 +80,7 @@ def test_torn_anywhere_it_goes_on_to_the_same_results(
     assert opened.earlier + opened.appended == len(LINES)
 
 
+@pytest.mark.slow
 def test_torn_at_each_octet_of_a_line_the_whole_lines_stay(tmp_path: Path) -> None:
     start = len(LINES[0])
     for cut in range(start, start + len(LINES[1]) + 1):

@@ -22,6 +22,7 @@ from strictmail.collector.drainer import BUFFER_BYTES, Drainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NOON = 1_747_915_200.0
 DAY = date(2025, 5, 22)
@@ -79,7 +80,11 @@ def world() -> Iterator[World]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The wall clock, and one that goes on by itself: seconds to set."""
     times = SimpleNamespace(now=NOON, monotonic=0.0)
-    fake = SimpleNamespace(time=lambda: times.now, monotonic=lambda: times.monotonic)
+    fake = SimpleNamespace(
+        time=lambda: times.now,
+        monotonic=lambda: times.monotonic,
+        sleep=lambda _: None,
+    )
     monkeypatch.setattr(module, "time", fake)
     return times
 
@@ -282,6 +287,103 @@ def test_a_drainer_ends_when_nobody_reads_its_pipe(world: World) -> None:
     # What came too late for it waits in the kernel for the next one.
     world.sender.send(b"a")
     assert world.source.recv(10) == b"a"
+
+
+def named(world: World, path: Path) -> None:
+    """Give the drainer's socket a name, as Postfix needs one."""
+    world.source.close()
+    world.source = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    world.source.bind(str(path))
+    world.drainer = Drainer(world.source, world.sink)
+    world.sender.close()
+    world.sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    world.sender.connect(str(path))
+
+
+@pytest.mark.parametrize(("wanted", "is_long"), [(1, True), (1_000_000, False)])
+def test_a_queue_is_measured_and_nothing_of_it_counted(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: int, is_long: bool
+) -> None:
+    monkeypatch.setattr(module, "LONG_QUEUE", wanted)
+    named(world, tmp_path / "socket")
+    world.sender.send(b"a")
+    assert world.drainer.is_queue_long() is is_long
+    world.sender.send(b"a")
+    # Left behind by a drainer that was killed while it measured.
+    world.sender.send(module.PROBE)
+    world.drainer.drain()
+    world.drainer.finish_batch()
+    world.drainer.write_pending()
+    (batch,) = world.batches()
+    assert batch.datagrams == {b"a": 2}
+    assert (batch.received, batch.oversized, batch.shed) == (2, 0, 0)
+
+
+def test_a_queue_without_a_way_to_it_is_taken_for_short(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONG_QUEUE", 1)
+    assert not world.drainer.is_queue_long()
+    named(world, tmp_path / "socket")
+    (tmp_path / "socket").unlink()
+    assert not world.drainer.is_queue_long()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_long"),
+    [("512\n", True), ("256", True), ("10\n", False), ("", False), (None, False)],
+)
+def test_only_where_new_sockets_have_long_queues_is_one_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, is_long: bool
+) -> None:
+    setting = tmp_path / "max_dgram_qlen"
+    if text is not None:
+        setting.write_text(text)
+    monkeypatch.setattr(module, "QUEUE_SETTING", setting)
+    assert module.is_setting_long() is is_long
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_long_queue_is_emptied_between_naps(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) < 4:
+            world.sender.send(b"a")
+            world.sender.send(b"b")
+
+    monkeypatch.setattr(
+        module, "time", SimpleNamespace(**{**vars(module)["time"].__dict__, "sleep": sleep})
+    )
+    world.sender.send(b"a")
+    world.drainer._drain_with_naps(until=1.0)
+    # After the fourth nothing had come: it waits in the kernel.
+    assert naps == [module.NAP_SECONDS] * 4
+    world.drainer.finish_batch()
+    world.drainer.write_pending()
+    assert total(world.batches()) == {b"a": 4, b"b": 3}
+
+
+@pytest.mark.parametrize("setting", [True, False])
+@pytest.mark.parametrize("queue", [True, False])
+def test_naps_are_for_long_queues_only(
+    world: World, monkeypatch: pytest.MonkeyPatch, setting: bool, queue: bool
+) -> None:
+    ways: list[str] = []
+
+    def drained(way: str) -> None:
+        ways.append(way)
+        world.drainer.stop()
+
+    monkeypatch.setattr(module, "is_setting_long", lambda: setting)
+    monkeypatch.setattr(world.drainer, "is_queue_long", lambda: queue)
+    monkeypatch.setattr(world.drainer, "_drain_with_naps", lambda _: drained("naps"))
+    monkeypatch.setattr(world.drainer, "_count", lambda *_: drained("waits"))
+    world.drainer.run()
+    assert ways[0] == ("naps" if setting and queue else "waits")
 
 
 def test_it_imports_nothing_of_ours() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from strictmail.core.check.facts import PortState
 from strictmail.net.dkim import KeyFinding, KeyState
 from strictmail.runtime.config import check_config
 from strictmail.runtime.health import Health
@@ -97,3 +98,20 @@ def test_what_doctor_makes_of_the_rest() -> None:
     for error, health in ((None, Health.UNKNOWN), ("", Health.OK), ("554", Health.FAIL)):
         found = list(judge_reports(ReportFacts(has_relay=True, relay_error=error)))
         assert [finding.health for finding in found] == [health]
+
+
+@pytest.mark.parametrize(
+    ("port", "health"),
+    [
+        (PortState.OPEN, Health.OK),
+        (PortState.BLOCKED, Health.WARN),
+        (PortState.NOT_TESTED, Health.UNKNOWN),
+        (None, Health.UNKNOWN),
+    ],
+)
+def test_what_doctor_makes_of_port_25(port: PortState | None, health: Health) -> None:
+    (finding,) = judge_reports(ReportFacts(has_probes=True, port25=port))
+    assert (finding.id, finding.health) == ("report-probes", health)
+    assert (health is Health.WARN) is bool(finding.fix)
+    # Who does not probe need not be let out.
+    assert list(judge_reports(ReportFacts(port25=port))) == []

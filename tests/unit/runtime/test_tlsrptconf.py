@@ -141,6 +141,29 @@ def test_testing_policies_are_told_as_none_by_default() -> None:
     assert "17 sessions" in seen["testing-data"][1]
 
 
+def test_what_nobody_verifies_can_be_probed() -> None:
+    probing = configured("[[collector]]\n[reporter]\nprobe_testing = true\n")
+    unverified = replace(GOOD, unverified=17)
+    for level in ("1", "summary, untrusted"):
+        found = postfix({"smtp_tls_loglevel": level})
+        health, text = findings(unverified, found=found)["testing-data"]
+        assert health == "warn"
+        assert "17 sessions" in text
+        assert "[reporter] probe_testing = true" in text
+        health, text = findings(unverified, probing, found)["testing-data"]
+        assert health == "ok"
+        assert "17 sessions" in text
+    # Where the log or another MTA tells, too.
+    old = postfix({"mail_version": "3.7.11"})
+    health, text = findings(unverified, found=old)["testing-data"]
+    assert health == "warn"
+    assert "[reporter] probe_testing = true" in text
+    assert "testing-data" not in findings(GOOD, found=old)
+    assert "testing-data" not in findings(unverified, probing, old)
+    silent, _ = check_config(LISTENER + "[[collector]]\n")
+    assert "probe_testing = true" in findings(config=silent)["testing-data"][1]
+
+
 def test_sessions_that_no_report_tells_of_are_told() -> None:
     assert "late-sessions" not in findings(replace(GOOD, late=0))
     health, text = findings(replace(GOOD, late=17))["late-sessions"]

@@ -73,7 +73,14 @@ def _find(
             if stored.which == which:
                 return restore_report(stored.content, domain), stored.content
         who = settings.sender(identity).identity
-        report = build_report(day, domain, store.load(which), who)
+        counts = store.load(which)
+        report = build_report(day, domain, counts, who)
+    unverified = sum(found.unverified for found in counts.policies.values())
+    if report is None and unverified:
+        raise NothingFoundError(
+            f"nobody verified a session with {domain} on {day.isoformat()} (UTC): {unverified} under "
+            "a policy in testing mode are in no report; see `probe_testing` in strictmail.toml(5)"
+        )
     if report is None:
         raise NothingFoundError(f"no session with {domain} was counted on {day.isoformat()} (UTC)")
     return compress_report(report)

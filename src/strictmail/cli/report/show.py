@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from strictmail.store.outbox_rows import Delivery, StoredReport
 
 MAX_DETAILS = 20
+_TELLERS = frozenset(Source) - {Source.POSTFIX, Source.PROBE}
+"""Who tells of sessions otherwise than by datagram, which is the rule."""
 
 
 @click.command("show")
@@ -36,7 +38,7 @@ def command(config: Config, *, which: str, day: date | None, form: str) -> int:
     """Show a report: what it says, where it goes, and how each attempt ended.
 
     The line `sessions` has who told of them; an `sts` success under a testing policy counts only
-    where somebody verified it.
+    where somebody verified it, the MTA or a probe.
     """
     with opened(config) as (store, outbox):
         for number, report in enumerate(find_reports(outbox, which, day)):
@@ -47,8 +49,9 @@ def command(config: Config, *, which: str, day: date | None, form: str) -> int:
                 document["sources"] = {
                     str(source): {"sessions": told.sessions, "unverified": told.unverified}
                     for source, told in sources.items()
-                    if source is not Source.POSTFIX
+                    if source in _TELLERS
                 }
+                document["probed"] = _probed(sources)
                 document["unverified"] = _unverified(sources)
                 document["report"] = json.loads(gzip.decompress(report.content))
                 print(json.dumps(document))
@@ -61,19 +64,27 @@ def command(config: Config, *, which: str, day: date | None, form: str) -> int:
 
 
 def _unverified(sources: Mapping[Source, SourceCounts]) -> int:
-    return sum(told.unverified for told in sources.values())
+    """Sessions that nobody verified: those that were told so, without those that were probed."""
+    told = sum(counts.unverified for counts in sources.values())
+    # A session with two such policies is told once, and probed under each.
+    return max(0, told - _probed(sources))
+
+
+def _probed(sources: Mapping[Source, SourceCounts]) -> int:
+    """Sessions that others told of and a probe established."""
+    return sources[Source.PROBE].sessions if Source.PROBE in sources else 0
 
 
 def _say_sources(sources: Mapping[Source, SourceCounts]) -> str:
     """Who told of the sessions: what the store does not say otherwise came as datagrams."""
     told = [
-        f"{counts.sessions} by {source}"
-        for source, counts in sources.items()
-        if source is not Source.POSTFIX
+        f"{counts.sessions} by {source}" for source, counts in sources.items() if source in _TELLERS
     ]
-    unverified = _unverified(sources)
+    probed, unverified = _probed(sources), _unverified(sources)
+    established = f"; {probed} of them established by a probe" if probed else ""
     left_out = f"; {unverified} that nobody verified are left out" if unverified else ""
-    return f"{', '.join((*told, 'all others' if told else 'all'))} by datagram{left_out}"
+    who = ", ".join((*told, "all others" if told else "all"))
+    return f"{who} by datagram{established}{left_out}"
 
 
 def _lines(

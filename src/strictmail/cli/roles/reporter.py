@@ -96,7 +96,9 @@ class ReporterRole:
         """Nothing: it has a task of its own."""
 
     def status(self) -> str:
-        """That it runs."""
+        """That it runs, and what it cannot do."""
+        if self._parts is not None and self._parts.probing.is_port_blocked:
+            return "reports are made and sent, without probes: outbound port 25 is closed"
         return "reports are made and sent"
 
     def web(self) -> ReporterWeb:

@@ -24,7 +24,7 @@ octets that are no UTF-8           what a server says of itself must not cost th
 no `policy-domain`, or none        the recipient domain (RPT-JSON-16)
 a policy of mode `none`            no policy (RPT-JSON-58)
 success under a testing policy,    unverified: at the levels that a testing policy is answered
-or one whose mode is not said      with, Postfix verifies nothing
+or one whose mode is not said      with, Postfix verifies nothing (a probe may: `probeverdict`)
 success with details left over     a success: the details say what was tried before
 failure without details            a failure without details
 no policy, and a certificate that  a success: TLS was negotiated, and nobody asked for more; at

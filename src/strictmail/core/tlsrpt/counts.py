@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts of sessions: what a report is made of.
 
-A day (UTC) and a recipient domain have policies; each policy has successes, failures and details.
-For each policy, successes + failures = the sessions judged under it, always: where a bound is
-met, what is dropped is the distinction, never the number. The order of loss:
+A day (UTC) and a recipient domain have policies; each policy has successes, failures and details,
+and sessions whose success nobody verified. For each policy, successes + failures + unverified = the
+sessions told under it, always: where a bound is met, what is dropped is the distinction, never the
+number; a probe moves unverified sessions to one of the others. The order of loss:
 
 1. A detail beyond MAX_DETAILS of its policy is counted without what a remote party can choose.
 2. Beyond twice that, under its result type alone.
@@ -71,11 +72,13 @@ class PolicyCounts:
         successes: Sessions that satisfied it.
         failures: Sessions that did not.
         details: How they failed; one session may have several.
+        unverified: Sessions of which nobody knows: in no report, until a probe establishes it.
     """
 
     successes: int = 0
     failures: int = 0
     details: dict[FailureDetail, int] = field(default_factory=dict)
+    unverified: int = 0
 
     def add(self, judged: JudgedPolicy, times: int = 1) -> None:
         """Count a judgement, or several alike."""
@@ -98,6 +101,7 @@ class PolicyCounts:
         """Add the counts of another collector or batch."""
         self.successes += other.successes
         self.failures += other.failures
+        self.unverified += other.unverified
         for detail, times in other.details.items():
             self.add_detail(detail, times)
 
@@ -189,6 +193,12 @@ class Counts:
         # a policy that a session names twice is still one judgement.
         for judged in _once(session.policies):
             counts.policy(judged.policy, session.domain).add(judged, times)
+        if session.unverified:
+            # A policy that somebody judged in the same session is judged.
+            judged_by = {judged.policy for judged in session.policies}
+            for policy in dict.fromkeys(session.unverified):
+                if policy not in judged_by:
+                    counts.policy(policy, session.domain).unverified += times
 
     def merge(self, day: date, domain: str, other: DomainCounts) -> None:
         """Add what another collector or batch has counted for a domain and day."""

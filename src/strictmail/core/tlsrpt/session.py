@@ -67,7 +67,7 @@ _TLSA: Final = re.compile(r"(\d+)\s+(\d+)\s+(\d+)\s+([0-9A-Fa-f\s()]+)", re.ASCI
 
 
 class Source(enum.StrEnum):
-    """Who saw a session: nothing is counted from two of them."""
+    """Who saw a session, or judged it: nothing is counted from two of them."""
 
     POSTFIX = "postfix"
     """A datagram of libtlsrpt."""
@@ -76,6 +76,9 @@ class Source(enum.StrEnum):
     HTTP = "http"
     """`POST /v1/session`."""
     PYTHON = "python"
+    PROBE = "probe"
+    """A visit of our own to the MX hosts, which says what a session that somebody else told of was
+    worth: it tells of none itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +150,8 @@ class Session:
         domain: The recipient (or smart host) domain, whose record asks for reports; A-labels.
         record: The text of that TXT record as the MTA saw it, "" if it did not say.
         policies: What it was judged under.
-        unverified: Policies whose success nobody verified: counted nowhere, unless a probe or
-            a log says more.
+        unverified: Policies whose success nobody verified: counted apart, and reported only
+            where a probe says more.
     """
 
     domain: str

@@ -15,7 +15,7 @@ what comes                           what is made of it
 ===================================  =============================================================
 unknown members, wrong types         SessionSyntaxError: a mistyped name must not lose a failure
 success under a policy that          counted only with `verified`: true; else the session is
-enforces not                         unverified, and counted nowhere (design decision 10)
+enforces not                         unverified, and reported only if a probe says more
 failure-details with a success       SessionSyntaxError
 a failure without details            a failure whose reason nobody gave
 a time too far back, or to come      SessionSyntaxError
@@ -141,6 +141,11 @@ class ToldSessions:
     source: Source = Source.HTTP
 
 
+_NOT_HERE: Final = {
+    Source.POSTFIX: "Postfix tells by datagrams",
+    Source.PROBE: "a probe tells of no sessions",
+}
+
 _DECODER: Final = msgspec.json.Decoder(SessionsDocument)
 _ENCODER: Final = msgspec.json.Encoder()
 _PLACE: Final = re.compile(r" - at `\$(.*)`$", re.DOTALL)
@@ -164,8 +169,8 @@ def decode_sessions(data: bytes, now: datetime) -> ToldSessions:
         raise _fault(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SessionSyntaxError(f"not JSON: {error}") from error
-    if document.source is Source.POSTFIX:
-        raise SessionSyntaxError("Postfix tells by datagrams", place="/source")
+    if document.source in _NOT_HERE:
+        raise SessionSyntaxError(_NOT_HERE[document.source], place="/source")
     sessions = tuple(
         _read_session(one, f"/sessions/{number}", now)
         for number, one in enumerate(document.sessions)

@@ -26,7 +26,7 @@ from strictmail.checker.render.text import text
 if TYPE_CHECKING:
     from strictmail.core.check.result import CheckResult
 
-FEW = settings(max_examples=40)
+FEW = settings(max_examples=min(40, settings().max_examples))
 ODD_BUT_OURS = set("§…→✓✗")
 
 

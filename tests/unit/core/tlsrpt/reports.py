@@ -182,6 +182,7 @@ def _some_sessions(count: int) -> list[Session]:
             rng.choice([DOMAIN, "other.example"]),
             RECORD,
             tuple(judgement() for _ in range(rng.randint(1, 3))),
+            tuple(rng.choices(_SOME_POLICIES, k=rng.choice((0, 0, 0, 1, 2)))),
         )
         for _ in range(count)
     ]

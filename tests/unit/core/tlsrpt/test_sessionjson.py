@@ -51,6 +51,7 @@ def decode(*sessions: dict[str, Any], **changes: Any) -> ToldSessions:
         ({"sessions": [session()], "identity": "a b"}, "/identity"),
         ({"sessions": [session()], "source": "nobody"}, "/source"),
         ({"sessions": [session()], "source": "postfix"}, "/source"),
+        ({"sessions": [session()], "source": "probe"}, "/source"),
         ({"sessions": [session(), session(domain="a..b")]}, "/sessions/1/domain"),
         ({"sessions": [session(domain=1)]}, "/sessions/0/domain"),
         ({"sessions": [{"domain": "a.example"}]}, "/sessions/0/policies"),

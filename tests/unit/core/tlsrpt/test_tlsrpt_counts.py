@@ -133,9 +133,22 @@ def test_who_told_of_sessions_is_counted_beside_the_judgements() -> None:
     counts.add(DAY, unverified, times=3)
     counts.add(DAY, success(STS), source=Source.LOG)
     found = counts.domain(DAY, DOMAIN)
-    assert found.policies == {STS: PolicyCounts(successes=1)}
+    assert found.policies == {STS: PolicyCounts(successes=1, unverified=3)}
     told = {source: (of.sessions, of.unverified) for source, of in found.sources.items()}
     assert told == {Source.POSTFIX: (3, 3), Source.LOG: (1, 0)}
+
+
+@pytest.mark.req("RPT-JSON-24")
+def test_what_nobody_verified_is_neither_a_success_nor_a_failure() -> None:
+    twice = Session(DOMAIN, RECORD, (), (STS, TLSA, STS))
+    both = Session(
+        DOMAIN, RECORD, (JudgedPolicy(STS, succeeded=False, failures=(EXPIRED,)),), (STS,)
+    )
+    assert counted(twice, both).policies == {
+        # Named twice, it is one session; judged and unverified, it is judged.
+        STS: PolicyCounts(failures=1, details={EXPIRED: 1}, unverified=1),
+        TLSA: PolicyCounts(unverified=1),
+    }
 
 
 # ---- bounds --------------------------------------------------------------------------------------
@@ -174,12 +187,11 @@ def test_beyond_the_bounds_a_policy_loses_its_text_then_its_domain() -> None:
 
 
 def total(sessions: Iterable[Session]) -> Counter[PolicyType]:
-    """Judgements by type of policy; a policy counts once in a session."""
+    """Sessions told by type of policy; a policy counts once in a session."""
     found: Counter[PolicyType] = Counter()
     for session in sessions:
-        found.update(
-            {judged.policy: judged.policy.policy_type for judged in session.policies}.values()
-        )
+        told = {judged.policy for judged in session.policies} | set(session.unverified)
+        found.update(policy.policy_type for policy in told)
     return found
 
 
@@ -188,7 +200,7 @@ STREAMS = st.lists(SESSIONS, max_size=25)
 
 @given(STREAMS, st.integers(0, 3), st.integers(0, 3))
 @pytest.mark.req("RPT-JSON-23", "RPT-JSON-28", "RPT-JSON-57")
-def test_successes_and_failures_are_the_sessions_judged_under_any_bounds(
+def test_successes_failures_and_unverified_are_the_sessions_told_under_any_bounds(
     sessions: list[Session], most_details: int, most_policies: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -204,6 +216,7 @@ def test_successes_and_failures_are_the_sessions_judged_under_any_bounds(
         assert told == sum(session.domain == domain for session in sessions)
         for policy, counted_of in of_domain.policies.items():
             found[policy.policy_type] += counted_of.successes + counted_of.failures
+            found[policy.policy_type] += counted_of.unverified
             assert len(counted_of.details) <= 2 * most_details + len(ResultType)
             by_type: Counter[ResultType] = Counter()
             for detail, times in counted_of.details.items():

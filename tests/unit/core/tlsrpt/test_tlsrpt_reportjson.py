@@ -34,6 +34,7 @@ from strictmail.core.tlsrpt.reportjson import (
     compress_report,
     encode_report,
     find_faults,
+    find_faults_in_text,
 )
 from strictmail.core.tlsrpt.results import PolicyType, ResultType
 from strictmail.core.tlsrpt.session import FailureDetail
@@ -455,6 +456,18 @@ PLACES = st.sampled_from(sorted({at for at, value, _ in FAULTY if at != "x-numbe
 def test_any_document_is_judged(at: str, value: object) -> None:
     faults = find_faults(with_change(at, value))
     assert all(fault.isascii() and fault.isprintable() for fault in faults)
+
+
+@given(reports())
+def test_a_report_as_text_has_the_same_faults(report: Report) -> None:
+    assert find_faults_in_text(encode_report(report)) == ()
+
+
+@given(PLACES, st.one_of(HOSTILE_TEXT, st.sampled_from(["", "x", "mx: a", "\x7f", "\ud800", "\t"])))
+def test_a_text_is_judged_as_its_document(at: str, value: str) -> None:
+    document = with_change(at, value)
+    text = json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
+    assert find_faults_in_text(text) == find_faults(json.loads(text))
 
 
 def test_a_deep_document_is_judged() -> None:
