@@ -4,7 +4,9 @@
 A batch is the deliveries that are due for one destination, one after the other: ten thousand
 domains that name one mailbox are one batch after another, never ten thousand connections. When an
 attempt is put off, the rest of its batch is put off with it, untried, and the destination is left
-alone for PAUSE_SECONDS. Each attempt is noted before anything is sent, and its end before the next begins.
+alone for PAUSE_SECONDS. What was put off before has half of the workers at most: hosts that keep us
+waiting, however many, do not hold up again those that take their reports. Each attempt is noted
+before anything is sent, and its end before the next begins.
 
 Cancelling (at the end of the daemon's patience) leaves an attempt noted as begun: it is made again
 when its hold is over.
@@ -106,6 +108,7 @@ class Sender:
         self._sleep = sleep
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._hosts: Counter[str] = Counter()
+        self._retries = 0
         self._paused: dict[str, float] = {}
         self._ready: dict[str, list[Delivery]] = {}
         self._found_some = True
@@ -186,14 +189,19 @@ class Sender:
             destination = Destination(text, "", "")
         if self._hosts[destination.host] >= self.settings.host_workers or text in self._busy:
             return False
+        is_retry = deliveries[0].attempt_count > 0
+        if is_retry and self._retries >= max(1, self.settings.workers // 2):
+            return False
         self._hosts[destination.host] += 1
+        self._retries += is_retry
         task = asyncio.get_running_loop().create_task(self._run(destination, deliveries))
         self._busy[text] = task
-        task.add_done_callback(lambda _: self._end(destination))
+        task.add_done_callback(lambda _: self._end(destination, is_retry=is_retry))
         return True
 
-    def _end(self, destination: Destination) -> None:
+    def _end(self, destination: Destination, *, is_retry: bool) -> None:
         del self._busy[destination.text]
+        self._retries -= is_retry
         self._hosts[destination.host] -= 1
         if not self._hosts[destination.host]:
             del self._hosts[destination.host]

@@ -199,6 +199,40 @@ async def test_a_host_that_hangs_holds_up_nobody_else(world: World) -> None:
     assert world.out.most_at_once <= 8
 
 
+@pytest.mark.req("SEC-23")
+async def test_many_hosts_that_hang_again_leave_half_of_the_workers(world: World) -> None:
+    world.configure(workers=8)
+    bad = [f"mailto:x@h{n}.example" for n in range(40)]
+    world.out.answers.update(dict.fromkeys(bad, LATER))
+    for number, uri in enumerate(bad):
+        due_today(world, f"h{number}.example", uris=(uri,))
+    await world.turn()
+    await world.run_until_quiet()
+    assert len(world.out.sent) == 40
+    release = asyncio.Event()
+
+    async def hold(text: str) -> None:
+        if text in bad:
+            await release.wait()
+
+    world.out.hold = hold
+    world.out.answers.clear()
+    world.clock.advance(timedelta(hours=6))
+    due_today(world, *(f"g{n}.example" for n in range(50)))
+    await world.reporter.turn()
+    for _ in range(2000):
+        await world.sender.start_due(look=False)
+        await asyncio.sleep(0)
+        if len(world.out.taken) == 50:
+            break
+    assert len(world.out.taken) == 50
+    assert world.sender.in_flight == 4
+    release.set()
+    await world.sender.settle()
+    await world.run_until_quiet()
+    assert len(world.out.taken) == 90
+
+
 async def test_a_fault_in_a_way_out_is_a_retry(world: World) -> None:
     def fail() -> SendOutcome:
         raise RuntimeError("a fault of ours")
