@@ -24,6 +24,9 @@ SUBMISSION: Final = ("127.0.0.1", 10025)
 SENDER: Final = ""
 """The null sender: a bounce is logged and goes nowhere."""
 
+SUBMIT_SECONDS: Final = 180
+"""For a reply: master leaves a service alone for a minute after one of its processes failed."""
+
 MAIN_CF: Final = """\
 compatibility_level = 3.6
 queue_directory = {directory}/spool
@@ -197,7 +200,7 @@ class Submission(smtplib.SMTP):
 
     def __init__(self, world: World, address: tuple[str, int] = SUBMISSION) -> None:
         self._world = world
-        super().__init__(*address, local_hostname="client.sender.test", timeout=30)
+        super().__init__(*address, local_hostname="client.sender.test", timeout=SUBMIT_SECONDS)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return self._world.connect((host, port), timeout)

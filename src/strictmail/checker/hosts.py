@@ -93,12 +93,20 @@ class HostCache:
         self._spacing = Spacing(settings.spacing_seconds, clock, sleep)
         self._visits: OrderedDict[str, _Visits] = OrderedDict()
         self._sessions: Flights[ProbeTarget, ProbeFacts] = Flights(
-            Kept(clock, max_entries=settings.max_kept_hosts, keep=lambda _: settings.keep_seconds)
+            Kept(clock, max_entries=settings.max_kept_hosts, keep=self._keep)
         )
 
     async def probe(self, target: ProbeTarget) -> ProbeFacts:
         """A session with an address, made now or before; see `ports.SmtpProber`."""
         return await self._sessions.get(target, lambda: self._look(target))
+
+    def _keep(self, facts: ProbeFacts) -> float:
+        """For how many seconds a session serves others."""
+        # That is about us, not about the host, and the gate knows it better.
+        is_blocked = (
+            facts.unknown is not None and facts.unknown.reason is UnknownReason.PORT_BLOCKED
+        )
+        return 0.0 if is_blocked else self._settings.keep_seconds
 
     async def close(self) -> None:
         """End the visits that are under way; who waits for one is cancelled."""

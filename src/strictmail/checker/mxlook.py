@@ -3,7 +3,7 @@
 
 It is the same look as in a check, and as polite, without the rest of a check: MX, addresses, and one
 session with each address (EHLO, STARTTLS, QUIT; never mail). A daemon lives on while networks
-change, so port 25 is tested anew as long as it is not known to be open.
+change, so port 25 is tested anew every hour in which somebody is looked at.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 from strictmail.checker.assemble import assemble
 from strictmail.checker.memo import MemoResolver
-from strictmail.core.check.facts import PortState
 from strictmail.net.connectto import STRAIGHT
 
 if TYPE_CHECKING:
     from strictmail.checker.gather import Gatherer
     from strictmail.checker.limits import Sleeper
     from strictmail.checker.settings import CheckSettings
-    from strictmail.core.check.facts import DomainFacts
+    from strictmail.core.check.facts import DomainFacts, PortState
     from strictmail.net.connectto import ConnectMap
     from strictmail.ports import Clock, Resolver, Rng
 
 RETEST_SECONDS: Final = 3600.0
-"""Before a port 25 that was not open is tested again: a connection to each canary."""
+"""Before port 25 is tested again, open or not: a connection to each canary."""
 
 MAX_ADDRESSES: Final = 8
 """Of one host and family. One that is not looked at leaves everything open, and some large
@@ -48,12 +47,18 @@ class MxLooker:
 
     async def look(self, domain: str) -> DomainFacts:
         """Look at the MX hosts of a domain (A-labels, lower case). Never raises; bounded in time."""
-        gate, now = self._gatherer.gate, self._clock.monotonic()
-        if now - self._tested_at >= RETEST_SECONDS:
-            self._tested_at = now
-            if gate.state is not PortState.OPEN:
-                gate.forget()
+        if self._clock.monotonic() - self._tested_at >= RETEST_SECONDS:
+            self._forget_port()
         return await self._gatherer.gather_hosts(domain)
+
+    async def test_port(self) -> PortState:
+        """Test port 25 now. Never raises; bounded in time."""
+        self._forget_port()
+        return await self._gatherer.gate.check()
+
+    def _forget_port(self) -> None:
+        self._tested_at = self._clock.monotonic()
+        self._gatherer.gate.forget()
 
     async def close(self) -> None:
         """End what is under way."""

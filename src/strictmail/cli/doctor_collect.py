@@ -25,10 +25,14 @@ POSTFIX_USER: Final = "postfix"
 LATELY_DAYS: Final = 2
 
 _UNVERIFIED: Final = (
-    "SELECT max(0, sum(unverified_count - iif(source = 'probe', session_count, 0))) "
-    "FROM source_count "
-    "JOIN day_domain ON day_domain.id = day_domain_id WHERE day >= ?"
+    "SELECT sum(min(waiting, told)) FROM (SELECT "
+    "(SELECT sum(unverified) FROM policy_count "
+    "WHERE day_domain_id = day_domain.id AND unverified > 0) AS waiting, "
+    "(SELECT sum(unverified_count) FROM source_count WHERE day_domain_id = day_domain.id) AS told "
+    "FROM day_domain WHERE day >= ?)"
 )
+"""A session may wait under several policies, and is one."""
+
 _LATE: Final = "SELECT sum(late_count) FROM day_domain WHERE late_count > 0 AND day >= ?"
 
 

@@ -28,8 +28,9 @@ too many different ones   the batch goes out early; behind one that waits it gro
 
 Being woken for each datagram costs more than counting it. Where the queue is long it is emptied in
 one go, every NAP_SECONDS. The kernel's setting is not enough to know: a socket keeps the length
-that it was made with. Where the setting says so, the drainer tries how many datagrams of its own fit
-in; they are never counted.
+that it was made with. Where the setting says so, the drainer puts datagrams of its own into it, which
+are never counted: if all of them come back, they were in it at the same time. In a hand-over the
+predecessor takes some; then it is measured again later.
 
 It imports nothing of strictmail, so that it is small (`python -m strictmail.collector.drainer`).
 """
@@ -52,7 +53,7 @@ from typing import Final
 BATCH_SECONDS: Final = 0.75
 """Between two batches: with what the collector takes to commit one, a power loss takes a second."""
 
-MAX_DISTINCT: Final = 20_000
+MAX_DISTINCT: Final = 50_000
 """Different datagrams in a batch; beyond, it goes out early."""
 
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
@@ -74,10 +75,19 @@ LONG_QUEUE: Final = 256
 """Datagrams that have to fit into the queue, so that it may be left alone for a nap."""
 
 NAP_SECONDS: Final = 0.004
-"""Between two looks into a long queue: it overflows at 64,000 datagrams a second."""
+"""Between two looks into a long queue: it would overflow at 64,000 datagrams a second."""
 
-PROBE: Final = b"\0strictmail: how long is this queue?"
-"""A datagram that measures: no JSON, and never counted, whoever sent it."""
+MANY: Final = LONG_QUEUE // 4
+"""Datagrams found after a nap that are too many for another one."""
+
+AWAKE_SECONDS: Final = 0.1
+"""Without a nap after so many."""
+
+PROBE: Final = b"\0strictmail: how long is this queue? "
+"""How a datagram begins that measures: no JSON, and never counted, whoever sent it."""
+
+MEASURE_SECONDS: Final = 60.0
+"""Before a queue is measured again that somebody else drains as well."""
 
 QUEUE_SETTING: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
 
@@ -122,6 +132,8 @@ class Drainer:
         self._day = 0.0
         self._stopping = False
         self._may_nap = False
+        self._token = PROBE + os.urandom(8)
+        self._came_back = 0
         self.received = 0
         self.oversized = 0
         self.shed = 0
@@ -136,9 +148,15 @@ class Drainer:
         self._began = time.time()
         self.finish_batch()
         self.write_pending()
-        self._may_nap = not self._stopping and is_setting_long() and self.is_queue_long()
+        next_measuring = time.monotonic() if is_setting_long() else math.inf
         next_batch = time.monotonic() + BATCH_SECONDS
         while not self._stopping:
+            if time.monotonic() >= next_measuring:
+                is_long = self.is_queue_long()
+                self._may_nap = is_long is True
+                next_measuring = math.inf
+                if is_long is None:
+                    next_measuring = time.monotonic() + MEASURE_SECONDS
             if not self._wait_and_drain(next_batch):
                 # Nobody reads the pipe any more: what is in the queue is for the next process.
                 return
@@ -177,31 +195,46 @@ class Drainer:
         while True:
             before = self.received
             self.drain(until)
-            if self.received == before:
+            found = self.received - before
+            if not found:
                 # Without an instant to wait for: one datagram, or none for WAIT_SECONDS.
                 self._count(0, -math.inf)
                 return
             if time.monotonic() >= until:
                 return
-            time.sleep(NAP_SECONDS)
+            if found >= MANY:
+                self._count(0, min(until, time.monotonic() + AWAKE_SECONDS))
+            else:
+                time.sleep(NAP_SECONDS)
 
-    def is_queue_long(self) -> bool:
-        """Whether the queue has room for LONG_QUEUE datagrams; it is empty afterwards."""
+    def is_queue_long(self) -> bool | None:
+        """Whether the queue has room for LONG_QUEUE datagrams; it is empty afterwards.
+
+        Returns:
+            None if somebody else drained it meanwhile, so that nothing is known.
+        """
         self.drain(time.monotonic() + STOP_SECONDS)
+        self._came_back = 0
+        is_full = not self._send_probes()
+        self.drain(time.monotonic() + STOP_SECONDS)
+        if is_full or not self._came_back:
+            # Nothing came back: the path is somebody else's socket by now.
+            return False
+        return True if self._came_back == LONG_QUEUE else None
+
+    def _send_probes(self) -> bool:
+        """Put LONG_QUEUE datagrams into the queue; whether all of them found room."""
         with socket.socket(self._source.family, socket.SOCK_DGRAM) as sender:
             sender.settimeout(0)
             try:
                 sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PROBE_SEND_BYTES)
                 sender.connect(self._source.getsockname())
                 for _ in range(LONG_QUEUE):
-                    sender.send(PROBE)
+                    sender.send(self._token)
             except OSError:
                 # Full before that; or the path of the socket is gone, or not for us.
-                is_long = False
-            else:
-                is_long = True
-        self.drain(time.monotonic() + STOP_SECONDS)
-        return is_long
+                return False
+        return True
 
     def drain(self, until: float = math.inf) -> None:
         """Count what is in the queue, until it is empty or an instant has come."""
@@ -239,8 +272,9 @@ class Drainer:
         return self._counts
 
     def _count_first(self, datagram: bytes) -> None:
-        if datagram == PROBE:
+        if datagram.startswith(PROBE):
             self.received -= 1
+            self._came_back += datagram == self._token
         elif len(datagram) == BUFFER_BYTES:
             self.oversized += 1
         elif self._pending_bytes + self._kept_bytes > MAX_PENDING_BYTES:

@@ -55,6 +55,9 @@ LOOKUP_PATIENCE: Final = timedelta(hours=12)
 """After the end of a day, how long failing lookups leave it open."""
 
 REPORTED: Final = "reported"
+TELLS_OF_SESSIONS: Final = frozenset({REPORTED, "no-sessions", "only-reports"})
+"""Outcomes that say how many sessions there were: one that is not among them is missed."""
+
 OPEN: Final = ""
 """Not an outcome: the day stays open, and is tried again."""
 
@@ -127,9 +130,11 @@ class Maker:
         outcome, report, destinations = self._judge(which, answer)
         if outcome == OPEN:
             return None
-        if report is None:
-            return Conclusion(which, outcome)
-        return Conclusion(which, outcome, self._render(which, report, destinations))
+        made = None
+        if outcome == REPORTED and report is not None:
+            made = self._render(which, report, destinations)
+        read = report.sessions if report is not None else 0
+        return Conclusion(which, outcome, made, read if outcome in TELLS_OF_SESSIONS else None)
 
     def foresee(self, which: DayDomain, answer: Answer) -> tuple[str, list[Destination]]:
         """What `conclude` would say: the outcome, and where the report would go.
@@ -164,7 +169,7 @@ class Maker:
         # SEC-22). Who hears of it cannot tell which it was; a day that had nothing else is left
         # out, or two reporters would write to each other for ever.
         if self._is_only_reports(which, report):
-            return "only-reports", None, []
+            return "only-reports", report, []
         record = self._record(which, answer, counts.record)
         if record is None:
             return OPEN, None, []

@@ -6,7 +6,8 @@ begins a look at them, in a task of its own: making and sending wait for nothing
 
     unverified, of today (or of yesterday, until PROBE_WITHIN after its end)
       -> a verdict of the last KEEP_SECONDS on this policy?  -> established: moved | not: left alone
-      -> else in line, until one of MAX_AT_ONCE places is free -> a look -> a verdict
+      -> a look of that time at this domain?                 -> a verdict
+      -> else the domain is in line, until one of MAX_AT_ONCE places is free -> a look -> a verdict
 
 ===============================  =================================================================
 what happens                     what is done
@@ -14,13 +15,17 @@ what happens                     what is done
 the hosts do not agree, or one   nothing is moved; another look after KEEP_SECONDS at the earliest
 could not be looked at
 outbound port 25 is closed       the same, after BLOCKED_SECONDS; the log says so once, `/readyz` as
-                                 long as it lasts
+                                 long as it lasts. The port alone is tested every SOON_SECONDS for
+                                 an hour, then every BLOCKED_SECONDS: once it is open, all go on
+a domain has many policies       they are judged by one look
 a host keeps us waiting          its look has a deadline of its own; the other places go on
 the store cannot be used         what was found out is kept, and moved in a later turn
 the day was closed meanwhile     its sessions stay unverified
-a restart                        verdicts are forgotten: what is still unverified is probed again
+more domains than MAX_SIGHTS     the oldest looks are forgotten: another policy of such a domain
+                                 takes a look of its own
+a restart                        looks are forgotten: what is still unverified is probed again
 the day is over                  its domains are held open for HOLD_DAYS at most, for those probes
-                                 that are still to come
+                                 that are still to come; not if port 25 is closed for long
 ===============================  =================================================================
 """
 
@@ -42,6 +47,7 @@ from strictmail.core.tlsrpt.probeverdict import (
     NotEstablished,
     can_probe,
     judge_probe,
+    see_hosts,
 )
 from strictmail.store.unverified import START
 
@@ -50,7 +56,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from strictmail.core.check.facts import DomainFacts
-    from strictmail.core.tlsrpt.probeverdict import ProbeVerdict
+    from strictmail.core.tlsrpt.probeverdict import MxSight, ProbeVerdict
     from strictmail.core.tlsrpt.session import ReportedPolicy
     from strictmail.ports import Clock
     from strictmail.reporter.sending import EventSink, Threads
@@ -61,10 +67,14 @@ PROBE_WITHIN: Final = timedelta(hours=6)
 """After the end of a day: what is seen later says nothing about that day any more."""
 
 KEEP_SECONDS: Final = PROBE_WITHIN.total_seconds()
-"""How long a verdict, also that there is none, stands for sessions under the same policy."""
+"""How long a look stands, and a verdict, also that there is none."""
 
 BLOCKED_SECONDS: Final = 3600.0
 """The same where port 25 was closed here: nobody was visited."""
+
+SOON_SECONDS: Final = 600.0
+"""Before a port that has been closed for less than BLOCKED_SECONDS is tested again: what is over
+soon is to cost no day."""
 
 HOLD_DAYS: Final = timedelta(minutes=30)
 """After the end of a day, or after a start within PROBE_WITHIN of it, how long its domains stay
@@ -76,8 +86,18 @@ MAX_AT_ONCE: Final = 8
 MAX_VERDICTS: Final = 50_000
 """Verdicts that are kept, the oldest ones forgotten first: some 300 bytes each."""
 
+MAX_SIGHTS: Final = 5_000
+"""Domains whose look is kept for their other policies, the oldest ones forgotten first."""
+
+MAX_SIGHT_SIZE: Final = 100_000
+"""The same in addresses, of all domains together: some 300 bytes each."""
+
 MAX_IN_LINE: Final = 10_000
-"""Policies that wait for a place; the others are found again in the next turn."""
+"""Domains that wait for a place; the others are found again in the next turn. About as many rows
+of theirs wait with them."""
+
+MAX_OF_DOMAIN: Final = 32
+"""Rows of one domain that wait; the look at it serves the others in the next turn."""
 
 PAGE: Final = 1000
 
@@ -87,6 +107,10 @@ class HostLooker(Protocol):
 
     async def look(self, domain: str) -> DomainFacts:
         """One polite session with each address. Never raises; bounded in time."""
+        ...
+
+    async def test_port(self) -> PortState:
+        """Whether outbound port 25 is open by now. Never raises; bounded in time."""
         ...
 
     async def close(self) -> None:
@@ -114,6 +138,39 @@ class _Verdicts:
         if len(self._kept) > MAX_VERDICTS:
             self._kept.popitem(last=False)
 
+    def forget_blocked(self) -> None:
+        blocked = NotEstablished(Gap.PORT_BLOCKED)
+        for key in [key for key, (_, verdict) in self._kept.items() if verdict == blocked]:
+            del self._kept[key]
+
+
+class _Sights:
+    """The last look at each domain, as long as it stands."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[str, tuple[float, MxSight]] = OrderedDict()
+        self._size = 0
+
+    def find(self, domain: str) -> tuple[float, MxSight] | None:
+        """When it began, on the monotonic clock, and what it saw."""
+        kept = self._kept.get(domain)
+        if kept is None or self._clock.monotonic() >= kept[0] + KEEP_SECONDS:
+            return None
+        return kept
+
+    def put(self, domain: str, sight: MxSight, began: float) -> None:
+        self.forget(domain)
+        self._kept[domain] = began, sight
+        self._size += sight.size
+        while len(self._kept) > MAX_SIGHTS or self._size > MAX_SIGHT_SIZE:
+            self.forget(next(iter(self._kept)))
+
+    def forget(self, domain: str) -> None:
+        kept = self._kept.pop(domain, None)
+        if kept is not None:
+            self._size -= kept[1].size
+
 
 class Probing:
     """Probes what nobody verified. For one event loop.
@@ -126,9 +183,9 @@ class Probing:
         threads: For the store.
 
     Attributes:
-        outcomes: Probes since the start: `success`, `failure`, or why nothing was established.
+        outcomes: Verdicts since the start: `success`, `failure`, or why nothing was established.
         established: Sessions that probes established since the start, `success` or `failure`.
-        is_port_blocked: The last look found outbound port 25 closed.
+        is_port_blocked: Outbound port 25 was closed when it was tested last.
     """
 
     def __init__(
@@ -146,9 +203,13 @@ class Probing:
         self._events = events
         self._threads = threads
         self._verdicts = _Verdicts(clock)
+        self._sights = _Sights(clock)
         self._round: asyncio.Task[None] | None = None
-        self._line: dict[bytes, list[Unverified]] = {}
-        self._busy: dict[bytes, asyncio.Task[None]] = {}
+        self._line: dict[str, list[Unverified]] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._port_test: asyncio.Task[None] | None = None
+        self._blocked_from = 0.0
+        self._test_at = 0.0
         self._began: float | None = None
         self._stopping = False
         self.outcomes: Counter[str] = Counter()
@@ -168,6 +229,7 @@ class Probing:
             return
         if self._began is None:
             self._began = self._clock.monotonic()
+        self._start_port_test(self._looker)
         if self._round is None or self._round.done():
             self._round = asyncio.get_running_loop().create_task(self._look_through())
 
@@ -179,14 +241,20 @@ class Probing:
         """
         now = self._clock.now()
         yesterday = now.date() - timedelta(days=1)
-        if self._looker is None or self.is_port_blocked or not self._may_hold(yesterday, now):
+        if self._looker is None or self._is_blocked_long or not self._may_hold(yesterday, now):
             return frozenset()
         held = set()
         async for found in self._find(yesterday, yesterday):
             verdict = self._verdicts.find(_key(found.policy))
-            if not isinstance(verdict, NotEstablished):
+            if not isinstance(verdict, NotEstablished) or verdict.gap is Gap.PORT_BLOCKED:
                 held.add(found.which)
         return frozenset(held)
+
+    @property
+    def _is_blocked_long(self) -> bool:
+        """Whether nothing suggests that port 25 is open again soon."""
+        since = self._clock.monotonic() - self._blocked_from
+        return self.is_port_blocked and since >= BLOCKED_SECONDS
 
     def _may_hold(self, day: date, now: datetime) -> bool:
         """Whether its end, or our own beginning, is so near that probes may be still to come."""
@@ -198,8 +266,8 @@ class Probing:
 
     async def settle(self) -> None:
         """Wait until nothing is under way and nothing in line."""
-        while (self._round is not None and not self._round.done()) or self._busy:
-            await asyncio.wait([*self._busy.values(), *([self._round] if self._round else [])])
+        while tasks := [task for task in self._tasks() if not task.done()] or self._busy.values():
+            await asyncio.wait(tasks)
             # Callbacks of what has ended run in the next turn of the loop.
             await asyncio.sleep(0)
 
@@ -218,19 +286,48 @@ class Probing:
         today = now.date()
         yesterday = today - timedelta(days=1)
         first = yesterday if self._is_current(yesterday, now) else today
-        # Built anew, without those whose day is over or closed by now.
-        self._line = {}
+        line: dict[str, list[Unverified]] = {}
+        rows = 0
+        # Who waits keeps a place, those whose day is over or closed by now aside.
+        room = MAX_IN_LINE - len(self._line)
         async for found in self._find(first, today):
-            key = _key(found.policy)
-            verdict = self._verdicts.find(key)
+            verdict = self._known_verdict(found.policy)
             if isinstance(verdict, Established):
                 await self._move(found, verdict)
-            elif (
-                verdict is None
-                and key not in self._busy
-                and (key in self._line or len(self._line) < MAX_IN_LINE)
-            ):
-                self._line.setdefault(key, []).append(found)
+            if verdict is not None:
+                continue
+            domain = found.policy.policy_domain
+            if domain in line:
+                if len(line[domain]) < MAX_OF_DOMAIN and rows < MAX_IN_LINE:
+                    line[domain].append(found)
+                    rows += 1
+            elif domain in self._line or room > 0:
+                room -= domain not in self._line
+                line[domain] = [found]
+                rows += 1
+        # First come, first served, whatever the order in the store. What was begun meanwhile has
+        # left the line.
+        waiting = [domain for domain in self._line if domain in line]
+        self._line = {
+            domain: line[domain]
+            for domain in dict.fromkeys([*waiting, *line])
+            if domain not in self._busy
+        }
+
+    def _known_verdict(self, policy: ReportedPolicy) -> ProbeVerdict | None:
+        """The last one, or one by the last look at the domain."""
+        verdict = self._verdicts.find(_key(policy))
+        kept = self._sights.find(policy.policy_domain) if verdict is None else None
+        return verdict if kept is None else self._judge(policy, kept[1], kept[0])
+
+    def _judge(self, policy: ReportedPolicy, sight: MxSight, began: float) -> ProbeVerdict:
+        verdict = judge_probe(policy, sight)
+        self._keep(policy, verdict, began)
+        return verdict
+
+    def _keep(self, policy: ReportedPolicy, verdict: ProbeVerdict, began: float) -> None:
+        self._verdicts.put(_key(policy), verdict, began)
+        self.outcomes[_word(verdict)] += 1
 
     async def _find(self, first: date, last: date) -> AsyncIterator[Unverified]:
         """All unverified sessions of days that a probe could say something of."""
@@ -251,52 +348,82 @@ class Probing:
             looker = self._looker
             if looker is None:
                 return
-            key = next(iter(self._line))
-            rows = self._line.pop(key)
-            task = asyncio.get_running_loop().create_task(self._probe(looker, key, rows))
-            self._busy[key] = task
-            task.add_done_callback(partial(self._end, key))
+            domain = next(iter(self._line))
+            rows = self._line.pop(domain)
+            task = asyncio.get_running_loop().create_task(self._probe(looker, domain, rows))
+            self._busy[domain] = task
+            task.add_done_callback(partial(self._end, domain))
 
-    def _end(self, key: bytes, _task: asyncio.Task[None]) -> None:
-        del self._busy[key]
+    def _end(self, domain: str, _task: asyncio.Task[None]) -> None:
+        del self._busy[domain]
         self._start_ready()
 
-    async def _probe(self, looker: HostLooker, key: bytes, rows: list[Unverified]) -> None:
-        """One look, and what it means for all rows under the same policy."""
-        policy = rows[0].policy
-        began = self._clock.monotonic()
-        verdict: ProbeVerdict
-        try:
-            facts = await looker.look(policy.policy_domain)
-            verdict = judge_probe(policy, facts)
-            self._note_port(facts.port25)
-        except Exception as error:  # noqa: BLE001 - one domain must not cost the others theirs
-            where = f"probing the hosts of {policy.policy_domain}"
-            self._events.emit("internal-error", where=where, error=repr(error))
-            verdict = NotEstablished(Gap.FAULT)
-        self._verdicts.put(key, verdict, began)
-        if isinstance(verdict, NotEstablished):
-            self.outcomes[str(verdict.gap)] += 1
-            return
-        self.outcomes[_word(verdict)] += 1
+    async def _probe(self, looker: HostLooker, domain: str, rows: list[Unverified]) -> None:
+        """One look, and what it means for rows of the domain."""
+        if any(self._known_verdict(found.policy) is None for found in rows):
+            await self._look(looker, domain, rows)
         try:
             for found in rows:
-                await self._move(found, verdict)
+                verdict = self._known_verdict(found.policy)
+                if isinstance(verdict, Established):
+                    await self._move(found, verdict)
         except StoreError:
             # The verdict is kept: the next turn that can write moves them.
             return
+
+    async def _look(self, looker: HostLooker, domain: str, rows: list[Unverified]) -> None:
+        """Look at a domain, and judge the policies of the rows by it."""
+        began = self._clock.monotonic()
+        policies = {_key(found.policy): found.policy for found in rows}.values()
+        try:
+            facts = await looker.look(domain)
+            self._note_port(facts.port25)
+            sight = see_hosts(facts)
+            for policy in policies:
+                self._judge(policy, sight, began)
+        except Exception as error:  # noqa: BLE001 - one domain must not cost the others theirs
+            where = f"probing the hosts of {domain}"
+            self._events.emit("internal-error", where=where, error=repr(error))
+            for policy in policies:
+                self._keep(policy, NotEstablished(Gap.FAULT), began)
+            return
+        if not sight.is_blocked:
+            self._sights.put(domain, sight, began)
 
     async def _move(self, found: Unverified, verdict: Established) -> None:
         if self._is_current(found.which.day, self._clock.now()):
             times = await self._threads(self._counts.establish, found, verdict.failure)
             self.established[_word(verdict)] += times
 
+    # ---- port 25 ------------------------------------------------------------------------
+
+    def _start_port_test(self, looker: HostLooker) -> None:
+        """Test a port that was closed, now and then: it may be that nobody else would."""
+        is_testing = self._port_test is not None and not self._port_test.done()
+        if self.is_port_blocked and not is_testing and self._clock.monotonic() >= self._test_at:
+            self._port_test = asyncio.get_running_loop().create_task(self._test_port(looker))
+
+    async def _test_port(self, looker: HostLooker) -> None:
+        self._plan_port_test()
+        try:
+            self._note_port(await looker.test_port())
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs a test, not the reporter
+            self._events.emit("internal-error", where="testing port 25", error=repr(error))
+
+    def _plan_port_test(self) -> None:
+        pause = BLOCKED_SECONDS if self._is_blocked_long else SOON_SECONDS
+        self._test_at = self._clock.monotonic() + pause
+
     def _note_port(self, state: PortState) -> None:
-        """Say once that port 25 is closed."""
+        """Say once that port 25 is closed; when it is open again, all go on."""
         if state is PortState.BLOCKED and not self.is_port_blocked:
+            self.is_port_blocked = True
+            self._blocked_from = self._clock.monotonic()
+            self._plan_port_test()
             self._events.emit("probe-port-blocked")
-        if state is not PortState.NOT_TESTED:
-            self.is_port_blocked = state is PortState.BLOCKED
+        if state is PortState.OPEN and self.is_port_blocked:
+            self.is_port_blocked = False
+            self._verdicts.forget_blocked()
 
     # ---- the end ------------------------------------------------------------------------
 
@@ -312,6 +439,7 @@ class Probing:
         if old is not None:
             await old.close()
         self.is_port_blocked = False
+        self._verdicts.forget_blocked()
         self._looker = looker
 
     async def close(self) -> None:
@@ -321,11 +449,15 @@ class Probing:
 
     async def _cancel(self) -> None:
         self._line = {}
-        tasks = [*self._busy.values(), *([self._round] if self._round is not None else [])]
+        tasks = self._tasks()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        others = [task for task in (self._round, self._port_test) if task is not None]
+        return [*self._busy.values(), *others]
 
 
 def _key(policy: ReportedPolicy) -> bytes:
@@ -334,5 +466,7 @@ def _key(policy: ReportedPolicy) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-def _word(verdict: Established) -> str:
+def _word(verdict: ProbeVerdict) -> str:
+    if isinstance(verdict, NotEstablished):
+        return str(verdict.gap)
     return "success" if verdict.failure is None else "failure"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from strictmail.reporter.probing import Probing
     from strictmail.reporter.sending import EventSink, Sender, Threads
     from strictmail.store.outbox import Outbox
+    from strictmail.store.outbox_rows import Conclusion
     from strictmail.store.sessions import DayDomain, SessionStore
 
 CHUNK: Final = 64
@@ -197,22 +198,34 @@ class Reporter:
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - one domain must not cost the others theirs
-                self._note_fault(which, error)
-                conclusion = None
+                self._put_by(which, error)
+                continue
             if conclusion is None:
                 self._later[which] = self.clock.monotonic() + AGAIN_SECONDS
             else:
                 conclusions.append(conclusion)
-        if conclusions:
-            self._outbox.conclude(conclusions)
-        return Counter(conclusion.outcome for conclusion in conclusions)
+        return Counter(conclusion.outcome for conclusion in self._store_all(conclusions))
 
-    def _note_fault(self, which: DayDomain, error: Exception) -> None:
+    def _store_all(self, conclusions: list[Conclusion]) -> list[Conclusion]:
+        """Store conclusions in one transaction; those that were stored."""
+        try:
+            self._outbox.conclude(conclusions)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one domain must not cost the others theirs
+            if len(conclusions) == 1:
+                self._put_by(conclusions[0].which, error)
+                return []
+            return [stored for one in conclusions for stored in self._store_all([one])]
+        return conclusions
+
+    def _put_by(self, which: DayDomain, error: Exception) -> None:
         """Say once that a report cannot be made; its day stays open for a version that can."""
         if which not in self._faulty:
             where = f"report to {which.domain} about {which.day.isoformat()}"
             self._events.emit("internal-error", where=where, error=repr(error))
         self._faulty.add(which)
+        self._later[which] = self.clock.monotonic() + AGAIN_SECONDS
 
     @property
     def waiting_for_records(self) -> int:

@@ -139,6 +139,10 @@ class Sender:
     def _free(self) -> int:
         return self.settings.workers - len(self._busy)
 
+    def _has_all_retries(self) -> bool:
+        """Whether no further retry may begin."""
+        return self._retries >= max(1, self.settings.workers // 2)
+
     def _start_ready(self) -> int:
         """Begin with what was read already."""
         now = self._clock.monotonic()
@@ -147,8 +151,8 @@ class Sender:
         for text in list(self._ready):
             if self._free() <= 0:
                 break
-            if text in self._paused:
-                # It was put off after this was read: what is still due is read again later.
+            if text in self._paused or (self._has_all_retries() and _is_retry(self._ready[text])):
+                # Not now: what is still due is read again later.
                 del self._ready[text]
             elif self._start(text, self._ready[text]):
                 del self._ready[text]
@@ -161,7 +165,14 @@ class Sender:
         full = [h for h, count in self._hosts.items() if count >= self.settings.host_workers]
         held = [*self._busy, *self._paused, *self._ready]
         due: list[Delivery] = await self._threads(
-            lambda: self._outbox.due(now, LOOK_AHEAD, each=BATCH, busy=held, busy_hosts=full)
+            lambda: self._outbox.due(
+                now,
+                LOOK_AHEAD,
+                each=BATCH,
+                busy=held,
+                busy_hosts=full,
+                first_only=self._has_all_retries(),
+            )
         )
         self._found_some = bool(due)
         for delivery in await self._pass_over_suppressed(due, now):
@@ -189,9 +200,7 @@ class Sender:
             destination = Destination(text, "", "")
         if self._hosts[destination.host] >= self.settings.host_workers or text in self._busy:
             return False
-        is_retry = deliveries[0].attempt_count > 0
-        if is_retry and self._retries >= max(1, self.settings.workers // 2):
-            return False
+        is_retry = _is_retry(deliveries)
         self._hosts[destination.host] += 1
         self._retries += is_retry
         task = asyncio.get_running_loop().create_task(self._run(destination, deliveries))
@@ -378,6 +387,11 @@ class Sender:
             await asyncio.wait(tasks)
         if self.mailer is not None:
             await self.mailer.close()
+
+
+def _is_retry(deliveries: Sequence[Delivery]) -> bool:
+    """Whether a batch was put off before."""
+    return deliveries[0].attempt_count > 0
 
 
 def _word(outcome: SendOutcome, step: NextStep) -> str:

@@ -129,13 +129,13 @@ METRICS: Final[dict[str, MetricInfo]] = {
     ),
     "strictmail_report_probes_total": MetricInfo(
         _COUNTER,
-        "Probes of the MX hosts of domains with a testing policy, by outcome (`success`, `failure`, "
-        "or why nothing was established).",
+        "Verdicts of probes on testing policies, by outcome (`success`, `failure`, or why nothing was "
+        "established); one look at a domain's MX hosts serves all its policies.",
         ("outcome",),
     ),
     "strictmail_report_probed_sessions_total": MetricInfo(
         _COUNTER,
-        "Sessions that a probe established, by result. They were counted before, as `unverified`, "
+        "Sessions that a probe established, by result, once under each policy. They were counted before, as `unverified`, "
         "in strictmail_sessions_total: do not add the two.",
         ("result",),
     ),

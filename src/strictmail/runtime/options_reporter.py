@@ -221,8 +221,10 @@ REPORTER: Final = Table(
             "Whether the daemon visits the MX hosts of domains whose policy is in testing mode, to "
             "report how sessions fared that no MTA verified.",
             "It connects to other people's port 25 as `strictmail check` does, with the options of "
-            "[check], and sends no mail: at most one visit in six hours for a domain. MX hosts that "
-            "are not public are visited where `policy.allow_networks` allows it.",
+            "[check], and sends no mail: one session with each address of a domain's MX hosts, about "
+            "once in six hours; a busy or silent one is asked once more, and after a restart all are "
+            "visited again. MX hosts that are not public are visited where `policy.allow_networks` "
+            "allows it. It needs a `contact`.",
         ),
         Option("copy_to", Address(), "", "A mailbox that gets a copy of each report."),
         Option(

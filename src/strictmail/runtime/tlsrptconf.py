@@ -254,10 +254,15 @@ def _judge_testing(
         "strictmail.toml: [reporter] probe_testing = true, to visit the MX hosts of such domains and "
         "report what no MTA verifies"
     )
-    advice = () if config.reporter.probe_testing else (probe,)
+    wants_probes = config.reporter.probe_testing
+    has_probes = wants_probes and "reporter" in config.roles
+    advice = () if has_probes else (_say_missing(config),) if wants_probes else (probe,)
+    idle = f"probe_testing is set, but no reporter runs that could probe{seen}"
     if not config.collectors or postfix is None or (postfix.version or (0,)) < TLSRPT_SINCE:
         # A log, or other MTAs, may tell of such sessions as well.
-        if facts.unverified and advice:
+        if wants_probes and not has_probes:
+            yield warn(name, idle, *advice)
+        elif facts.unverified and advice:
             yield warn(
                 name,
                 f"{facts.unverified} sessions of late under policies in testing mode were verified "
@@ -274,10 +279,12 @@ def _judge_testing(
             "main.cf: smtp_tls_loglevel = summary, untrusted",
             *advice,
         )
-    elif config.reporter.probe_testing:
+    elif has_probes:
         yield ok(
             name, f"what Postfix does not verify under policies in testing mode is probed{seen}"
         )
+    elif wants_probes:
+        yield warn(name, idle, *advice)
     elif "untrusted" not in postfix.get("smtp_tls_loglevel"):
         yield warn(
             name,
@@ -295,3 +302,10 @@ def _judge_testing(
         )
     else:
         yield ok(name, "broken certificate chains under policies in testing mode are reported")
+
+
+def _say_missing(config: Config) -> str:
+    """Why there is no reporter."""
+    if not config.reporter.contact:
+        return "strictmail.toml: [reporter] contact: without one, nothing is probed or reported"
+    return 'strictmail.toml: "reporter" in roles'

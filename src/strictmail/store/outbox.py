@@ -74,8 +74,11 @@ class Outbox:
             for conclusion in conclusions:
                 which = conclusion.which
                 key = (day_number(which.day), which.identity, which.domain)
-                if conclusion.report is not None:
-                    _store_report(connection, key, conclusion.report)
+                is_new = conclusion.report is None or _store_report(
+                    connection, key, conclusion.report
+                )
+                if is_new and conclusion.sessions_read is not None:
+                    connection.execute(NOTE_MISSED, (*key, conclusion.sessions_read))
                 connection.execute(CLOSE_DAY, (conclusion.outcome, *key))
 
     # ---- sending ------------------------------------------------------------------------
@@ -88,6 +91,7 @@ class Outbox:
         each: int | None = None,
         busy: Iterable[str] = (),
         busy_hosts: Iterable[str] = (),
+        first_only: bool = False,
     ) -> list[Delivery]:
         """Deliveries whose time has come, the longest waiting first.
 
@@ -98,6 +102,7 @@ class Outbox:
                 others; None: any number.
             busy: Destinations to pass over.
             busy_hosts: Hosts to pass over.
+            first_only: Only what was never tried.
 
         Raises:
             StoreUnavailableError: Try again later.
@@ -107,11 +112,12 @@ class Outbox:
             "ORDER BY next_at, id) AS place FROM delivery "
             "WHERE state = 'waiting' AND next_at <= ?1 "
             "AND destination NOT IN (SELECT value FROM json_each(?4)) "
-            "AND host NOT IN (SELECT value FROM json_each(?5))) ON did = delivery.id "
-            "WHERE place <= ?3 ORDER BY next_at, delivery.id LIMIT ?2"
+            "AND host NOT IN (SELECT value FROM json_each(?5)) AND attempt_count <= ?6"
+            ") ON did = delivery.id WHERE place <= ?3 ORDER BY next_at, delivery.id LIMIT ?2"
         )
         lists = (json.dumps(list(busy)), json.dumps(list(busy_hosts)))
-        return self._deliveries(where, (seconds(now), limit, each or ANY_NUMBER, *lists))
+        most = 0 if first_only else ANY_NUMBER
+        return self._deliveries(where, (seconds(now), limit, each or ANY_NUMBER, *lists, most))
 
     def next_due(self, *, after: datetime | None = None) -> datetime | None:
         """When the next delivery is due, behind an instant if one is given; None: nothing waits.
@@ -357,8 +363,8 @@ class Outbox:
 
 def _store_report(
     connection: sqlite3.Connection, key: tuple[int, str, str], report: NewReport
-) -> None:
-    """Store a report with its deliveries, unless there is one of that day."""
+) -> bool:
+    """Store a report with its deliveries, unless there is one of that day; whether it was."""
     now = seconds(report.made_at)
     made = connection.execute(
         "INSERT OR IGNORE INTO report (day, identity, domain, report_id, content, "
@@ -373,8 +379,7 @@ def _store_report(
         ),
     )
     if made.rowcount == 0:
-        return
-    connection.execute(NOTE_MISSED, (*key, report.session_count))
+        return False
     connection.executemany(
         "INSERT OR IGNORE INTO delivery (report_id, destination, host, state, next_at, "
         "changed_at, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -391,3 +396,4 @@ def _store_report(
             for first in report.deliveries
         ],
     )
+    return True

@@ -62,11 +62,14 @@ class Conclusion:
         which: Day, identity, domain.
         outcome: One word.
         report: What is sent, if anything is.
+        sessions_read: Judgements in the counts that it was concluded from; what has come since is
+            late. None: nobody misses it.
     """
 
     which: DayDomain
     outcome: str
     report: NewReport | None = None
+    sessions_read: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,8 @@ NOTE_MISSED: Final = (
     "UPDATE day_domain SET late_count = counted - ?4 FROM ("
     "SELECT day_domain.id AS whose, sum(successes + failures) AS counted FROM day_domain "
     "JOIN policy_count ON day_domain_id = day_domain.id "
-    "WHERE day = ?1 AND identity = ?2 AND domain = ?3) WHERE id = whose AND counted > ?4"
+    "WHERE day = ?1 AND identity = ?2 AND domain = ?3) WHERE id = whose AND counted > ?4 "
+    "AND state = 0"
 )
 """What was counted between the reading of the counts and the end of the day: in no report either."""
 

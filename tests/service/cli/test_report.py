@@ -251,7 +251,7 @@ def test_show_tells_who_told_of_the_sessions(terminal: Terminal) -> None:
     store.add(counts)
     store.close()
     assert terminal.run("show", "a.example") == ExitCode.OK
-    line = "7 by log, all others by datagram; 4 that nobody verified are left out"
+    line = "7 by log, all others by datagram; verified by nobody and left out: 4"
     assert f"  sessions  {line}\n" in terminal.out
     assert terminal.run("show", "a.example", "--format", "json") == ExitCode.OK
     (document,) = terminal.json_lines()
@@ -278,13 +278,41 @@ def test_show_tells_what_a_probe_established(terminal: Terminal) -> None:
     store.close()
     assert terminal.run("send", "--now") == ExitCode.OK
     assert terminal.run("show", "a.example") == ExitCode.OK
-    line = "all by datagram; 5 of them established by a probe; 2 that nobody verified are left out"
+    line = "all by datagram; judgements by a probe: 5; verified by nobody and left out: 2"
     assert f"  sessions  {line}\n" in terminal.out
     assert "policy    sts a.example: 5 succeeded, 0 failed" in terminal.out
     assert terminal.run("show", "a.example", "--format", "json") == ExitCode.OK
     (document,) = terminal.json_lines()
     assert document["sources"] == {}
     assert (document["probed"], document["unverified"], document["sessions"]) == (5, 2, 5)
+
+
+def test_show_counts_a_session_under_each_of_its_policies(terminal: Terminal) -> None:
+    domain = parse_domain("a.example")
+    told = tuple(
+        make_policy(PolicyType.STS, domain, ["mode: testing", f"mx: {mx}"], [], domain=domain)
+        for mx in ("mx1.a.example", "mx2.a.example")
+    )
+    counts = Counts()
+    counts.add(DAY, Session(domain, "", (), told), 10)
+    store = terminal.place.store()
+    store.add(counts)
+    waiting = UnverifiedCounts(store)
+    (_, first), (_, second) = waiting.find(DAY, DAY)
+    waiting.establish(first, None)
+    assert terminal.run("send", "--now") == ExitCode.OK
+    assert terminal.run("show", "a.example") == ExitCode.OK
+    line = "all by datagram; judgements by a probe: 10; verified by nobody and left out: 10"
+    assert f"  sessions  {line}\n" in terminal.out
+    with store.writing() as connection:
+        connection.execute("UPDATE day_domain SET state = 0")
+    waiting.establish(second, None)
+    store.close()
+    assert terminal.run("show", "a.example") == ExitCode.OK
+    assert "  sessions  all by datagram; judgements by a probe: 20\n" in terminal.out
+    assert terminal.run("show", "a.example", "--format", "json") == ExitCode.OK
+    (document,) = terminal.json_lines()
+    assert (document["probed"], document["unverified"]) == (20, 0)
 
 
 def test_render_says_that_nobody_verified_what_there_is(terminal: Terminal) -> None:

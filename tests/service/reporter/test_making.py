@@ -22,6 +22,7 @@ from .world import DAY, DEAD, ME, World, which
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from strictmail.store.outbox_rows import Conclusion
     from strictmail.store.sessions import DayDomain
 
 TXT = RecordType.TXT
@@ -275,6 +276,60 @@ async def test_a_fault_with_one_domain_costs_no_other(
     await world.live(timedelta(minutes=15))
     assert world.outcome("b.example") == "reported"
     assert world.reporter.faulty == 0
+
+
+async def test_a_fault_in_storing_one_costs_no_other_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for domain in ("a.example", "b.example", "c.example"):
+        world.publish(domain)
+        world.count(domain)
+    conclude = world.outbox.conclude
+
+    def fail(conclusions: list[Conclusion]) -> None:
+        if any(one.which == which("b.example") for one in conclusions):
+            raise OverflowError("a fault of ours")
+        conclude(conclusions)
+
+    monkeypatch.setattr(world.outbox, "conclude", fail)
+    await world.turn()
+    assert world.outcome("a.example") == world.outcome("c.example") == "reported"
+    assert world.outcome("b.example") is None
+    await world.live(timedelta(hours=1))
+    assert world.log.names()["internal-error"] == 1
+    monkeypatch.undo()
+    await world.live(timedelta(minutes=15))
+    assert world.outcome("b.example") == "reported"
+    assert set(world.states().values()) == {"sent"}
+
+
+@pytest.mark.req("RPT-JSON-53")
+@pytest.mark.parametrize(
+    ("outcome", "late"),
+    [("reported", 2), ("no-sessions", 2), ("only-reports", 2), ("no-record", 0)],
+)
+async def test_what_comes_while_reports_are_made_is_late(
+    world: World, monkeypatch: pytest.MonkeyPatch, outcome: str, late: int
+) -> None:
+    """Counts are read first, and the days of a whole chunk closed later."""
+    if outcome != "no-record":
+        world.publish("a.example")
+    world.count("a.example")
+    if outcome == "no-sessions":
+        with world.store.writing() as connection:
+            connection.execute("UPDATE policy_count SET successes = 0")
+    if outcome == "only-reports":
+        monkeypatch.setattr(world.maker, "_is_only_reports", lambda *_: True)
+    conclude = world.outbox.conclude
+
+    def count_and_conclude(conclusions: list[Conclusion]) -> None:
+        world.count("a.example", successes=2)
+        conclude(conclusions)
+
+    monkeypatch.setattr(world.outbox, "conclude", count_and_conclude)
+    await world.turn()
+    assert world.outcome("a.example") == outcome
+    assert world.store.late_sessions() == late
 
 
 async def test_a_report_that_breaks_the_rules_is_not_sent(

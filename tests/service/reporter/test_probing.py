@@ -30,7 +30,9 @@ from strictmail.reporter.probing import (
     HOLD_DAYS,
     KEEP_SECONDS,
     MAX_AT_ONCE,
+    MAX_OF_DOMAIN,
     PROBE_WITHIN,
+    SOON_SECONDS,
 )
 from strictmail.reporter.web import ReporterWeb
 from strictmail.runtime.clock import ManualClock
@@ -75,6 +77,7 @@ class FakeLooker:
         held: Domain -> looks at it wait for this.
         looks: Every domain that was looked at, in order.
         most: How many looks there were at once.
+        tests: How often the port alone was tested.
     """
 
     def __init__(self) -> None:
@@ -83,6 +86,7 @@ class FakeLooker:
         self.port = PortState.OPEN
         self.looks: list[str] = []
         self.most = 0
+        self.tests = 0
         self.now = 0
         self.closed = 0
         self.on_look: Callable[[str], Any] = lambda _: None
@@ -101,12 +105,16 @@ class FakeLooker:
         what = UnknownReason.PORT_BLOCKED if blocked else self.seen.get(domain)
         return seen(domain, what, self.port)
 
+    async def test_port(self) -> PortState:
+        self.tests += 1
+        return self.port
+
     async def close(self) -> None:
         self.closed += 1
 
 
-def policy_in_testing(domain: str, age: int) -> ReportedPolicy:
-    lines = ("version: STSv1", "mode: testing", f"mx: *.{domain}", f"max_age: {age}")
+def policy_in_testing(domain: str, age: int, mx: str = "") -> ReportedPolicy:
+    lines = ("version: STSv1", "mode: testing", f"mx: {mx or f'*.{domain}'}", f"max_age: {age}")
     return make_policy(PolicyType.STS, domain, lines, domain=domain)
 
 
@@ -116,11 +124,18 @@ class Probed(World):
     looker: FakeLooker
 
     def tell(
-        self, domain: str, *, day: date = DAY, times: int = 1, identity: str = "", age: int = 86400
+        self,
+        domain: str,
+        *,
+        day: date = DAY,
+        times: int = 1,
+        identity: str = "",
+        age: int = 86400,
+        mx: str = "",
     ) -> None:
         """Sessions under a testing policy that nobody verified."""
         counts = Counts()
-        counts.add(day, Session(domain, "", (), (policy_in_testing(domain, age),)), times)
+        counts.add(day, Session(domain, "", (), (policy_in_testing(domain, age, mx),)), times)
         self.store.add(counts, identity)
 
     async def pass_by(self) -> None:
@@ -223,6 +238,98 @@ async def test_one_look_serves_all_that_were_judged_by_the_same_patterns(world: 
     found = world.store.load(which("a.example")).policies
     assert list(found.values()) == [PolicyCounts(2), PolicyCounts(1)]
     assert world.probing.established == {"success": 4}
+
+
+async def test_one_look_serves_all_policies_of_a_domain(world: Probed) -> None:
+    world.tell("a.example", times=2)
+    world.tell("a.example", times=3, mx="mx.elsewhere.example")
+    await world.pass_by()
+    # Another one, hours later: judged by the same look.
+    world.clock.advance(KEEP_SECONDS - 1)
+    world.tell("a.example", times=4, mx="*.elsewhere.example")
+    await world.pass_by()
+    assert world.looker.looks == ["a.example"]
+    found = world.store.load(which("a.example")).policies
+    assert [(of.successes, of.failures, of.unverified) for of in found.values()] == [
+        (2, 0, 0),
+        (0, 3, 0),
+        (0, 4, 0),
+    ]
+    assert world.probing.outcomes == {"success": 1, "failure": 2}
+    # All verdicts end with the look.
+    world.clock.advance(1)
+    for mx in ("", "mx.elsewhere.example", "*.elsewhere.example"):
+        world.tell("a.example", mx=mx)
+    await world.pass_by()
+    assert world.looker.looks == ["a.example"] * 2
+
+
+@pytest.mark.parametrize("what", [GOOD, UnknownReason.TIMEOUT])
+async def test_a_domain_with_many_policies_takes_one_look(world: Probed, what: Seen) -> None:
+    world.looker.seen["a.example"] = what
+    counts = Counts()
+    for number in range(100):
+        policy = policy_in_testing("a.example", 1, f"mx{number}.a.example")
+        counts.add(DAY, Session("a.example", "", (), (policy,)))
+    world.store.add(counts)
+    world.tell("a.example")
+    world.tell("b.example")
+    await world.pass_by()
+    # Not all of them wait in line.
+    found = world.store.load(which("a.example")).policies.values()
+    assert sum(of.failures for of in found) == MAX_OF_DOMAIN
+    await world.pass_by()
+    assert world.looker.looks == ["a.example", "b.example"]
+    found = world.store.load(which("a.example")).policies.values()
+    assert sum(of.failures for of in found) == 100
+    assert sum(of.successes for of in found) == (1 if what is GOOD else 0)
+
+
+async def test_who_came_first_is_served_first(
+    world: Probed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing_module, "MAX_AT_ONCE", 1)
+    world.looker.seen["a.example"] = UnknownReason.BUSY
+    world.tell("a.example")
+    await world.pass_by()
+    world.clock.advance(KEEP_SECONDS - 1)
+    gate = asyncio.Event()
+    world.looker.held = dict.fromkeys(("b.example", "c.example"), gate)
+    for domain in ("b.example", "c.example"):
+        world.tell(domain)
+    await world.turn()
+    while world.looker.looks[-1] != "b.example":
+        await asyncio.sleep(0)
+    # The first one in the store wants another look: behind those who wait.
+    world.clock.advance(1)
+    await world.turn()
+    assert world.probing._round is not None
+    await world.probing._round
+    gate.set()
+    await world.probing.settle()
+    assert world.looker.looks == ["a.example", "b.example", "c.example", "a.example"]
+
+
+async def test_looks_are_kept_within_bounds(world: Probed, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = world.probing._sights
+    monkeypatch.setattr(probing_module, "MAX_SIGHTS", 3)
+    for number in range(5):
+        world.tell(f"d{number}.example")
+        await world.pass_by()
+    assert list(kept._kept) == [f"d{number}.example" for number in (2, 3, 4)]
+    size = kept._size // 3
+    assert kept._size == 3 * size > 0
+    monkeypatch.setattr(probing_module, "MAX_SIGHT_SIZE", 2 * size)
+    world.tell("e.example")
+    await world.pass_by()
+    assert list(kept._kept) == ["d4.example", "e.example"]
+    monkeypatch.setattr(probing_module, "MAX_SIGHT_SIZE", size - 1)
+    world.tell("f.example")
+    await world.pass_by()
+    # Too large to be kept, it is judged all the same.
+    assert (list(kept._kept), kept._size) == ([], 0)
+    assert world.probing.established == {"success": 7}
+    assert len(world.looker.looks) == 7
 
 
 async def test_a_restart_probes_again_what_is_still_unverified(world: Probed) -> None:
@@ -433,13 +540,93 @@ async def test_a_port_that_is_opened_is_found_open_within_the_hour(world: Probed
     world.tell("a.example")
     await world.pass_by()
     world.looker.port = PortState.OPEN
-    world.clock.advance(BLOCKED_SECONDS - 1)
+    world.clock.advance(SOON_SECONDS - 1)
     await world.pass_by()
     assert world.probing.is_port_blocked
     world.clock.advance(1)
     await world.pass_by()
     assert not world.probing.is_port_blocked
+    await world.pass_by()
+    # Nobody waits for another hour.
     assert world.counts("a.example") == PolicyCounts(1)
+    assert world.looker.tests == 1
+
+
+async def test_a_closed_port_is_tested_though_nothing_is_to_be_probed(world: Probed) -> None:
+    world.looker.port = PortState.BLOCKED
+    world.tell("a.example")
+    await world.pass_by()
+    world.outbox.conclude([Conclusion(which("a.example"), "no-sessions")])
+    looks = len(world.looker.looks)
+    # Now and then at first, then every hour.
+    for expected in (1, 2, 3, 4, 5, 6):
+        world.clock.advance(SOON_SECONDS)
+        await world.pass_by()
+        assert world.looker.tests == expected
+    for _ in range(5):
+        world.clock.advance(SOON_SECONDS)
+        await world.pass_by()
+    assert world.looker.tests == 6
+    world.looker.port = PortState.NOT_TESTED
+    world.clock.advance(SOON_SECONDS)
+    await world.pass_by()
+    # No canary has an address: that says nothing.
+    assert (world.looker.tests, world.probing.is_port_blocked) == (7, True)
+    world.looker.port = PortState.OPEN
+    world.clock.advance(BLOCKED_SECONDS)
+    await world.pass_by()
+    assert not world.probing.is_port_blocked
+    world.clock.advance(BLOCKED_SECONDS)
+    await world.pass_by()
+    assert (world.looker.tests, len(world.looker.looks)) == (8, looks)
+    assert world.log.names()["probe-port-blocked"] == 1
+    assert "internal-error" not in world.log.names()
+
+
+async def test_a_port_that_is_closed_for_a_moment_costs_no_day(world: Probed) -> None:
+    world.publish("a.example")
+    world.clock.advance(timedelta(hours=12) - MINUTE)
+    world.looker.port = PortState.BLOCKED
+    world.tell("a.example")
+    await world.pass_by()
+    world.clock.advance(MINUTE + SETTLE)
+    await world.pass_by()
+    assert world.outcome("a.example") is None
+    world.looker.port = PortState.OPEN
+    world.clock.advance(SOON_SECONDS)
+    for _ in range(3):
+        await world.pass_by()
+    assert world.counts("a.example") == PolicyCounts(1)
+    assert world.outcome("a.example") == "reported"
+
+
+async def test_a_port_that_stays_closed_holds_the_day_no_longer_than_anything_else(
+    world: Probed,
+) -> None:
+    world.clock.advance(timedelta(hours=12) - MINUTE)
+    world.looker.port = PortState.BLOCKED
+    world.tell("a.example")
+    await world.pass_by()
+    world.clock.advance(HOLD_DAYS)
+    await world.pass_by()
+    assert world.outcome("a.example") is None
+    world.clock.advance(timedelta(hours=1) - HOLD_DAYS + MINUTE)
+    await world.pass_by()
+    assert world.outcome("a.example") == "no-sessions"
+
+
+async def test_a_test_of_the_port_that_fails_is_told(
+    world: Probed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.looker.port = PortState.BLOCKED
+    world.tell("a.example")
+    await world.pass_by()
+    monkeypatch.setattr(world.looker, "test_port", broken_store)
+    world.clock.advance(SOON_SECONDS)
+    await world.pass_by()
+    await world.pass_by()
+    assert world.log.names()["internal-error"] == 1
+    assert world.probing.is_port_blocked
 
 
 async def test_a_store_that_fails_costs_no_second_visit(
@@ -523,6 +710,17 @@ async def test_a_reload_gives_up_what_is_under_way_and_goes_on_with_the_new_one(
     world.tell("b.example")
     await world.pass_by()
     assert world.counts("b.example") == PolicyCounts(unverified=1)
+
+
+async def test_a_reload_forgets_that_the_port_was_closed(world: Probed) -> None:
+    world.looker.port = PortState.BLOCKED
+    world.tell("a.example")
+    await world.pass_by()
+    assert world.probing.is_port_blocked
+    await world.probing.replace(FakeLooker())
+    assert not world.probing.is_port_blocked
+    await world.pass_by()
+    assert world.counts("a.example") == PolicyCounts(1)
 
 
 async def test_it_ends_when_told(world: Probed) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.service.check.gathering import A, settle
+from tests.service.check.gathering import MX, A, settle
 from tests.service.check.gathering import World as Gathering
 
 from strictmail.checker.mxlook import RETEST_SECONDS, MxLooker, build_looker
@@ -18,7 +20,8 @@ from strictmail.checker.settings import CheckSettings
 from strictmail.cli.composition_reporter import open_reporter
 from strictmail.cli.doctor_collect import _UNVERIFIED, _ask_lately
 from strictmail.cli.doctor_reports import check_reports
-from strictmail.core.check.facts import PortState, ProbeOutcome
+from strictmail.core.check.facts import PortState, ProbeOutcome, UnknownReason
+from strictmail.core.dnsvalues import Mx
 from strictmail.core.errors import ConfigError
 from strictmail.core.mxset import MxStatus
 from strictmail.core.tlsrpt.counts import Counts
@@ -28,6 +31,7 @@ from strictmail.lab.net import Lab
 from strictmail.lab.zoo import ZOO
 from strictmail.net.connectto import ConnectMap
 from strictmail.net.dns import DnsResolver
+from strictmail.net.fakes import FakeResolver
 from strictmail.reporter.probing import Probing
 from strictmail.runtime.clock import SystemClock
 from strictmail.runtime.config import load_config
@@ -148,12 +152,60 @@ async def test_a_closed_port_is_tested_again_after_a_while() -> None:
     assert facts.port25 is PortState.OPEN
     assert {one.outcome for one in facts.hosts[0].probes} == {ProbeOutcome.TLS}
     tried = len(world.reach.tried)
-    world.alarm.advance(RETEST_SECONDS)
+    world.alarm.advance(RETEST_SECONDS - 1)
     await settle()
-    # What is open is not asked for again.
     assert (await looker.look("example.com")).port25 is PortState.OPEN
     assert len(world.reach.tried) == tried
+    # A daemon lives on: what was open may be closed by now.
+    world.reach.open.clear()
+    world.alarm.advance(1)
+    await settle()
+    world.populate("example.net", host="mx.example.net", number=2)
+    closed = await looker.look("example.net")
+    assert closed.port25 is PortState.BLOCKED
+    assert {one.attempts for one in closed.hosts[0].probes} == {0}
     await looker.close()
+
+
+async def test_the_port_alone_can_be_tested_at_any_time() -> None:
+    world = Gathering(port25_canaries=("canary.example",))
+    world.populate()
+    world.resolver.add("canary.example", A, "192.0.2.99")
+    looker = MxLooker(world.gatherer, world.clock)
+    assert await looker.test_port() is PortState.BLOCKED
+    assert (await looker.look("example.com")).port25 is PortState.BLOCKED
+    world.reach.open.add("192.0.2.99")
+    assert await looker.test_port() is PortState.OPEN
+    assert [name for name, _ in world.reach.tried] == ["canary.example"] * 2
+    assert world.prober.probed == []
+    # What was not looked at is not remembered as seen.
+    facts = await looker.look("example.com")
+    assert {one.outcome for one in facts.hosts[0].probes} == {ProbeOutcome.TLS}
+    await looker.close()
+
+
+async def test_more_addresses_are_looked_at_than_in_a_check() -> None:
+    """One that is left out leaves everything open."""
+    resolver = FakeResolver()
+    resolver.add("many.example", MX, Mx(10, "mx.many.example"))
+    resolver.add("mx.many.example", A, *(f"127.0.0.{number}" for number in range(1, 10)))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        looker = build_looker(
+            resolver,
+            CheckSettings(
+                ehlo_name="probe.test", allow_networks=("127.0.0.0/8",), port25_canaries=()
+            ),
+            clock=SystemClock(),
+            rng=random.Random(2),
+            connect_map=ConnectMap.parse([f":25:127.0.0.1:{port}"]),
+        )
+        facts = await looker.look("many.example")
+        await looker.close()
+    reasons = Counter(one.unknown.reason for one in facts.hosts[0].probes if one.unknown)
+    assert reasons[UnknownReason.LIMIT] == 1
+    assert reasons.total() == 9
 
 
 # ---- the configuration ------------------------------------------------------------------
@@ -222,6 +274,23 @@ def test_doctor_counts_what_no_probe_established(tmp_path: Path) -> None:
     (_, found), *_ = counts.find(TODAY, TODAY)
     counts.establish(found, None)
     assert _ask_lately(config, _UNVERIFIED) == len(TESTING) - 1
+    # A session that waits under two policies is one; one established hides none of another domain.
+    policies = tuple(
+        make_policy(
+            PolicyType.STS, "two.example", ["mode: testing", f"mx: {mx}"], domain="two.example"
+        )
+        for mx in ("a.two.example", "b.two.example")
+    )
+    more = Counts()
+    more.add(TODAY, Session("two.example", "", (), policies), 10)
+    store.add(more)
+    waiting = len(TESTING) - 1
+    for left in (10, 10, 0):
+        assert _ask_lately(config, _UNVERIFIED) == waiting + left
+        for _, found in counts.find(TODAY, TODAY):
+            if found.which.domain == "two.example":
+                counts.establish(found, None)
+                break
     store.close()
 
 

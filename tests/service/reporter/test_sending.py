@@ -199,16 +199,24 @@ async def test_a_host_that_hangs_holds_up_nobody_else(world: World) -> None:
     assert world.out.most_at_once <= 8
 
 
-@pytest.mark.req("SEC-23")
-async def test_many_hosts_that_hang_again_leave_half_of_the_workers(world: World) -> None:
-    world.configure(workers=8)
-    bad = [f"mailto:x@h{n}.example" for n in range(40)]
-    world.out.answers.update(dict.fromkeys(bad, LATER))
-    for number, uri in enumerate(bad):
+async def put_off(world: World, count: int) -> list[str]:
+    """So many destinations, each of a host of its own, whose second attempt is due."""
+    uris = [f"mailto:x@h{n}.example" for n in range(count)]
+    world.out.answers.update(dict.fromkeys(uris, LATER))
+    for number, uri in enumerate(uris):
         due_today(world, f"h{number}.example", uris=(uri,))
     await world.turn()
     await world.run_until_quiet()
-    assert len(world.out.sent) == 40
+    assert len(world.out.sent) == count
+    world.out.answers.clear()
+    world.clock.advance(timedelta(hours=6))
+    return uris
+
+
+@pytest.mark.req("SEC-23")
+async def test_many_hosts_that_hang_again_leave_half_of_the_workers(world: World) -> None:
+    world.configure(workers=8)
+    bad = await put_off(world, 40)
     release = asyncio.Event()
 
     async def hold(text: str) -> None:
@@ -216,8 +224,6 @@ async def test_many_hosts_that_hang_again_leave_half_of_the_workers(world: World
             await release.wait()
 
     world.out.hold = hold
-    world.out.answers.clear()
-    world.clock.advance(timedelta(hours=6))
     due_today(world, *(f"g{n}.example" for n in range(50)))
     await world.reporter.turn()
     for _ in range(2000):
@@ -231,6 +237,26 @@ async def test_many_hosts_that_hang_again_leave_half_of_the_workers(world: World
     await world.sender.settle()
     await world.run_until_quiet()
     assert len(world.out.taken) == 90
+
+
+async def test_retries_that_have_to_wait_are_not_kept_in_memory(world: World) -> None:
+    world.configure(workers=4)
+    await put_off(world, 60)
+    release = asyncio.Event()
+
+    async def hold(_text: str) -> None:
+        await release.wait()
+
+    world.out.hold = hold
+    for _ in range(10):
+        await world.sender.start_due()
+        await asyncio.sleep(0)
+    assert world.sender.in_flight == 2
+    assert not world.sender._ready
+    release.set()
+    await world.sender.settle()
+    await world.run_until_quiet()
+    assert set(world.states().values()) == {"sent"}
 
 
 async def test_a_fault_in_a_way_out_is_a_retry(world: World) -> None:

@@ -158,6 +158,29 @@ def test_a_day_that_is_closed_stays_as_it_was(store: SessionStore) -> None:
     assert Source.PROBE not in loaded.sources
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        DayDomain(NEXT_DAY, "", DOMAIN),
+        DayDomain(DAY, "brand", DOMAIN),
+        DayDomain(DAY, "", "other.example"),
+    ],
+)
+def test_a_row_that_is_somebody_elses_by_now_is_left_alone(
+    store: SessionStore, others: DayDomain
+) -> None:
+    """A day is forgotten, and the number of its row is given to another one."""
+    count(store, TOLD)
+    (found,) = find(store)
+    store.prune(NEXT_DAY)
+    theirs = replace(TOLD, domain=others.domain)
+    count(store, theirs, day=others.day, identity=others.identity)
+    (again,) = find(store)
+    assert again.row_id == found.row_id
+    assert UnverifiedCounts(store).establish(found, None) == 0
+    assert store.load(others).policies == {STS: PolicyCounts(unverified=1)}
+
+
 def test_days_identities_and_policies_are_apart(store: SessionStore) -> None:
     newer = replace(STS, policy_strings=(*STS.policy_strings, "x: y"))
     other = Session("other.example", "", (), (STS, newer))

@@ -319,6 +319,46 @@ def test_a_queue_is_measured_and_nothing_of_it_counted(
     assert (batch.received, batch.oversized, batch.shed) == (2, 0, 0)
 
 
+@pytest.mark.parametrize(("taken", "is_long"), [(1, None), (3, False)])
+def test_a_queue_that_somebody_else_drains_too_is_not_known(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    taken: int,
+    is_long: bool | None,
+) -> None:
+    monkeypatch.setattr(module, "LONG_QUEUE", 3)
+    named(world, tmp_path / "socket")
+    send = world.drainer._send_probes
+
+    def send_and_lose() -> bool:
+        sent = send()
+        for _ in range(taken):
+            assert world.source.recv(100).startswith(module.PROBE)
+        return sent
+
+    monkeypatch.setattr(world.drainer, "_send_probes", send_and_lose)
+    assert world.drainer.is_queue_long() is is_long
+
+
+def test_what_another_drainer_measures_with_is_not_ours(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONG_QUEUE", 3)
+    named(world, tmp_path / "socket")
+    send = world.drainer._send_probes
+
+    def send_among_others() -> bool:
+        world.sender.send(module.PROBE + b"of another")
+        sent = send()
+        world.sender.send(module.PROBE + b"of another")
+        return sent
+
+    monkeypatch.setattr(world.drainer, "_send_probes", send_among_others)
+    assert world.drainer.is_queue_long() is True
+    assert world.drainer.received == 0
+
+
 def test_a_queue_without_a_way_to_it_is_taken_for_short(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +405,57 @@ def test_a_long_queue_is_emptied_between_naps(
     world.drainer.finish_batch()
     world.drainer.write_pending()
     assert total(world.batches()) == {b"a": 4, b"b": 3}
+
+
+@pytest.mark.usefixtures("clock")
+def test_there_is_no_nap_while_much_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways: list[str] = []
+
+    def nap(_seconds: float) -> None:
+        ways.append("nap")
+        for _ in range(5 if len(ways) == 1 else 0):
+            world.sender.send(b"a")
+
+    monkeypatch.setattr(module.__dict__["time"], "sleep", nap)
+    monkeypatch.setattr(module, "MANY", 5)
+    count = world.drainer._count
+
+    def counted(flags: int, until: float) -> None:
+        if not flags:
+            ways.append(f"wait for {until - 0.5:.1f}" if until > 0 else "wait for one")
+        count(flags or socket.MSG_DONTWAIT, until)
+
+    monkeypatch.setattr(world.drainer, "_count", counted)
+    monkeypatch.setattr(module, "AWAKE_SECONDS", 0.7)
+    world.sender.send(b"a")
+    world.drainer._drain_with_naps(until=1.0)
+    assert ways == ["nap", "wait for 0.2", "wait for one"]
+
+
+def test_a_queue_of_which_nothing_is_known_is_measured_again(
+    world: World, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [None, None, True]
+    ways: list[tuple[float, str]] = []
+
+    def drained(way: str) -> None:
+        ways.append((clock.monotonic, way))
+        clock.monotonic += 30
+        if len(ways) == 6:
+            world.drainer.stop()
+
+    monkeypatch.setattr(module, "is_setting_long", lambda: True)
+    monkeypatch.setattr(world.drainer, "is_queue_long", lambda: found.pop(0))
+    monkeypatch.setattr(world.drainer, "_drain_with_naps", lambda _: drained("naps"))
+    monkeypatch.setattr(
+        world.drainer, "_count", lambda flags, _: None if flags else drained("waits")
+    )
+    world.drainer.run()
+    assert found == []
+    assert ways == [
+        *((at, "waits") for at in (0.0, 30.0, 60.0, 90.0)),
+        *((at, "naps") for at in (120.0, 150.0)),
+    ]
 
 
 @pytest.mark.parametrize("setting", [True, False])

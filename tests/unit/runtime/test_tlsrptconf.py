@@ -22,6 +22,8 @@ ANNOTATED = '[decision]\ntesting = "annotate"\n'
 GOOD_SOCKET = SocketFacts(
     SOCKET, stat.S_IFSOCK | 0o660, gid=7, uid=1, postfix_gids=frozenset({7}), postfix_uid=9
 )
+PROBING = "[reporter]\nprobe_testing = true\n"
+CONTACT = 'organization = "Sender"\ncontact = "tls@sender.example"\nmail = "off"\n'
 GOOD = CollectorFacts(512, [GOOD_SOCKET])
 SETTINGS = {
     "mail_version": "3.10.13",
@@ -142,7 +144,7 @@ def test_testing_policies_are_told_as_none_by_default() -> None:
 
 
 def test_what_nobody_verifies_can_be_probed() -> None:
-    probing = configured("[[collector]]\n[reporter]\nprobe_testing = true\n")
+    probing = configured(f"[[collector]]\n{PROBING}{CONTACT}")
     unverified = replace(GOOD, unverified=17)
     for level in ("1", "summary, untrusted"):
         found = postfix({"smtp_tls_loglevel": level})
@@ -162,6 +164,26 @@ def test_what_nobody_verifies_can_be_probed() -> None:
     assert "testing-data" not in findings(unverified, probing, old)
     silent, _ = check_config(LISTENER + "[[collector]]\n")
     assert "probe_testing = true" in findings(config=silent)["testing-data"][1]
+
+
+@pytest.mark.parametrize(
+    ("roles", "reporter", "words"),
+    [
+        ("", PROBING, "[reporter] contact"),
+        ('roles = ["resolver", "collector"]\n', PROBING + CONTACT, '"reporter" in roles'),
+    ],
+)
+def test_probes_need_a_reporter(roles: str, reporter: str, words: str) -> None:
+    config, problems = check_config(f"{roles}{ANNOTATED}{LISTENER}[[collector]]\n{reporter}")
+    assert config is not None, problems
+    for facts in (GOOD, replace(GOOD, unverified=17)):
+        for version in ("3.10.13", "3.7.11"):
+            found = findings(facts, config, postfix({"mail_version": version}))
+            health, text = found["testing-data"]
+            assert health == "warn"
+            assert "no reporter runs" in text
+            assert words in text
+            assert ("17 sessions" in text) is bool(facts.unverified)
 
 
 def test_sessions_that_no_report_tells_of_are_told() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import date
 
-    from strictmail.core.tlsrpt.counts import SourceCounts
+    from strictmail.core.tlsrpt.counts import DomainCounts, SourceCounts
     from strictmail.runtime.config import Config
     from strictmail.store.outbox_rows import Delivery, StoredReport
 
@@ -38,12 +38,13 @@ def command(config: Config, *, which: str, day: date | None, form: str) -> int:
     """Show a report: what it says, where it goes, and how each attempt ended.
 
     The line `sessions` has who told of them; an `sts` success under a testing policy counts only
-    where somebody verified it, the MTA or a probe.
+    where somebody verified it, the MTA or a probe. A session is judged under each of its policies.
     """
     with opened(config) as (store, outbox):
         for number, report in enumerate(find_reports(outbox, which, day)):
             deliveries = outbox.deliveries(report.row_id)
-            sources = store.load(report.which).sources
+            counts = store.load(report.which)
+            sources = counts.sources
             if form == "json":
                 document = report_document(report, deliveries)
                 document["sources"] = {
@@ -52,50 +53,45 @@ def command(config: Config, *, which: str, day: date | None, form: str) -> int:
                     if source in _TELLERS
                 }
                 document["probed"] = _probed(sources)
-                document["unverified"] = _unverified(sources)
+                document["unverified"] = _unverified(counts)
                 document["report"] = json.loads(gzip.decompress(report.content))
                 print(json.dumps(document))
                 continue
             if number:
                 print()
-            for line in _lines(report, deliveries, sources):
+            for line in _lines(report, deliveries, counts):
                 print(line)
     return ExitCode.OK
 
 
-def _unverified(sources: Mapping[Source, SourceCounts]) -> int:
-    """Sessions that nobody verified: those that were told so, without those that were probed."""
-    told = sum(counts.unverified for counts in sources.values())
-    # A session with two such policies is told once, and probed under each.
-    return max(0, told - _probed(sources))
+def _unverified(counts: DomainCounts) -> int:
+    """Judgements that nobody made: sessions under a policy, a session once under each."""
+    return sum(policy.unverified for policy in counts.policies.values())
 
 
 def _probed(sources: Mapping[Source, SourceCounts]) -> int:
-    """Sessions that others told of and a probe established."""
+    """Judgements on sessions that others told of and a probe established."""
     return sources[Source.PROBE].sessions if Source.PROBE in sources else 0
 
 
-def _say_sources(sources: Mapping[Source, SourceCounts]) -> str:
+def _say_sources(counts: DomainCounts) -> str:
     """Who told of the sessions: what the store does not say otherwise came as datagrams."""
-    told = [
-        f"{counts.sessions} by {source}" for source, counts in sources.items() if source in _TELLERS
-    ]
-    probed, unverified = _probed(sources), _unverified(sources)
-    established = f"; {probed} of them established by a probe" if probed else ""
-    left_out = f"; {unverified} that nobody verified are left out" if unverified else ""
+    sources = counts.sources
+    told = [f"{one.sessions} by {source}" for source, one in sources.items() if source in _TELLERS]
+    probed, unverified = _probed(sources), _unverified(counts)
+    established = f"; judgements by a probe: {probed}" if probed else ""
+    left_out = f"; verified by nobody and left out: {unverified}" if unverified else ""
     who = ", ".join((*told, "all others" if told else "all"))
     return f"{who} by datagram{established}{left_out}"
 
 
-def _lines(
-    stored: StoredReport, deliveries: list[Delivery], sources: Mapping[Source, SourceCounts]
-) -> Iterator[str]:
+def _lines(stored: StoredReport, deliveries: list[Delivery], counts: DomainCounts) -> Iterator[str]:
     which = stored.which
     yield f"{which.day.isoformat()}  {which.domain}"
     yield f"  id        {stored.report_id}"
     who = f" as {which.identity}" if which.identity else ""
     yield f"  made      {instant(stored.made_at)}{who}, {len(stored.content)} bytes"
-    yield f"  sessions  {_say_sources(sources)}"
+    yield f"  sessions  {_say_sources(counts)}"
     for part in restore_report(stored.content, which.domain).policies:
         policy = part.policy
         yield (

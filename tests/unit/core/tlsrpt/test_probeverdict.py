@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.core.check.builders import (
     DOMAIN,
+    LOOKED_AT,
     MX1,
     MX2,
     addresses,
@@ -25,27 +26,42 @@ from tests.unit.core.check.builders import (
 from strictmail.core.check.facts import PkixProblem, ProbeOutcome, Unknown, UnknownReason
 from strictmail.core.dnsvalues import RecordType, Status
 from strictmail.core.mxset import MxSet, MxStatus, TlsaState
+from strictmail.core.tlsrpt import probeverdict as probeverdict_module
 from strictmail.core.tlsrpt.probeverdict import (
     Established,
     Gap,
     NotEstablished,
+    ProbeVerdict,
     can_probe,
-    judge_probe,
+    see_hosts,
 )
+from strictmail.core.tlsrpt.probeverdict import judge_probe as judge_sight
 from strictmail.core.tlsrpt.results import PolicyType, ResultType
 from strictmail.core.tlsrpt.session import ReportedPolicy, make_policy
 
 if TYPE_CHECKING:
     from strictmail.core.check.facts import DomainFacts, HostFacts, ProbeFacts
 
-LINES = ("version: STSv1", "mode: testing", "mx: mx1.example.com", "mx: mx2.example.com")
+MX3 = "mx3.example.com"
+LINES = (
+    "version: STSv1",
+    "mode: testing",
+    "mx: mx1.example.com",
+    "mx: mx2.example.com",
+    "mx: mx3.example.com",
+)
 POLICY = make_policy(PolicyType.STS, DOMAIN, LINES, domain=DOMAIN)
 OTHER = make_policy(PolicyType.STS, DOMAIN, ("mode: testing", "mx: *.other.test"), domain=DOMAIN)
+ONLY_SECOND = make_policy(PolicyType.STS, DOMAIN, ("mode: testing", f"mx: {MX2}"), domain=DOMAIN)
 ONLY_FIRST = make_policy(PolicyType.STS, DOMAIN, ("mode: testing", f"mx: {MX1}"), domain=DOMAIN)
 
 P, R = PkixProblem, ResultType
 V4 = {MX1: ("192.0.2.1",), MX2: ("192.0.2.2",)}
-BOTH = {MX1: ("192.0.2.1", "2001:db8::1"), MX2: ("192.0.2.2", "2001:db8::2")}
+BOTH = {
+    MX1: ("192.0.2.1", "2001:db8::1"),
+    MX2: ("192.0.2.2", "2001:db8::2"),
+    MX3: ("192.0.2.3", "2001:db8::3"),
+}
 
 Seen = PkixProblem | ProbeOutcome | UnknownReason | None
 
@@ -88,6 +104,16 @@ def one(*seen: Seen) -> DomainFacts:
 
 def two(first: Seen, second: Seen, preferences: tuple[int, int] = (10, 10)) -> DomainFacts:
     return facts(seen_host(MX1, preferences[0], first), seen_host(MX2, preferences[1], second))
+
+
+def judge_probe(policy: ReportedPolicy, found: DomainFacts) -> ProbeVerdict:
+    return judge_sight(policy, see_hosts(found))
+
+
+def three(*seen: Seen) -> DomainFacts:
+    """Three hosts, each worse than the one before."""
+    names = zip((MX1, MX2, MX3), (10, 20, 30), seen, strict=True)
+    return facts(*(seen_host(name, preference, one) for name, preference, one in names))
 
 
 def say(policy: ReportedPolicy, found: DomainFacts) -> str:
@@ -151,9 +177,20 @@ def say(policy: ReportedPolicy, found: DomainFacts) -> str:
         (POLICY, one(None, UnknownReason.NO_ROUTE), "success"),
         (POLICY, one(P.EXPIRED, UnknownReason.NO_ROUTE), f"certificate-expired [probe: expired] {MX1}"),
         (POLICY, one(UnknownReason.NO_ROUTE, UnknownReason.NO_ROUTE), "not: unseen"),
+        (OTHER, one(UnknownReason.NO_ROUTE), f"validation-failure [probe: mx-host-not-in-policy] {MX1}"),
         # A host off the policy fails by its name.
         (OTHER, one(UnknownReason.TIMEOUT), f"validation-failure [probe: mx-host-not-in-policy] {MX1}"),
         (OTHER, one(UnknownReason.PORT_BLOCKED), f"validation-failure [probe: mx-host-not-in-policy] {MX1}"),
+        (
+            OTHER,
+            two(UnknownReason.PORT_BLOCKED, UnknownReason.PORT_BLOCKED, (10, 20)),
+            "validation-failure [probe: mx-host-not-in-policy]",
+        ),
+        # What else is missing is not the matter while the port is closed; what was seen, was seen.
+        (POLICY, two(None, UnknownReason.PORT_BLOCKED), "not: port-blocked"),
+        (POLICY, two(ProbeOutcome.NO_STARTTLS, UnknownReason.PORT_BLOCKED), "not: port-blocked"),
+        (ONLY_FIRST, two(None, UnknownReason.PORT_BLOCKED, (10, 20)), "not: port-blocked"),
+        (POLICY, two(None, UnknownReason.PORT_BLOCKED, (10, 20)), "success"),
         # Two hosts; which one, the session does not say.
         (POLICY, two(None, None), "success"),
         (POLICY, two(P.EXPIRED, P.EXPIRED), "certificate-expired [probe: expired]"),
@@ -176,6 +213,41 @@ def say(policy: ReportedPolicy, found: DomainFacts) -> str:
             ),
             "not: unseen",
         ),
+        (POLICY, three(None, UnknownReason.BUSY, None), "success"),
+        (POLICY, three(UnknownReason.BUSY, None, None), "not: unseen"),
+        (POLICY, three(P.NAME, UnknownReason.BUSY, P.NAME), "certificate-host-mismatch [probe: name]"),
+        # Off the policy and seen, it was there, and no session had to go on.
+        (
+            ONLY_SECOND,
+            two(None, UnknownReason.TIMEOUT, (10, 20)),
+            "validation-failure [probe: mx-host-not-in-policy]",
+        ),
+        (
+            ONLY_SECOND,
+            two(ProbeOutcome.TLS_OUTDATED, UnknownReason.TIMEOUT, (10, 20)),
+            "validation-failure [probe: mx-host-not-in-policy]",
+        ),
+        # Unseen, it hides nobody; who is behind it has to be judged, and to agree.
+        (ONLY_SECOND, two(UnknownReason.TIMEOUT, None, (10, 20)), "not: hosts-differ"),
+        (ONLY_SECOND, two(UnknownReason.TIMEOUT, P.EXPIRED, (10, 20)), "not: hosts-differ"),
+        (
+            ONLY_SECOND,
+            two(UnknownReason.TIMEOUT, ProbeOutcome.TLS_OUTDATED, (10, 20)),
+            "validation-failure [probe]",
+        ),
+        (
+            OTHER,
+            two(UnknownReason.TIMEOUT, UnknownReason.BUSY, (10, 20)),
+            "validation-failure [probe: mx-host-not-in-policy]",
+        ),
+        (
+            ONLY_SECOND,
+            facts(
+                seen_host(MX1, 10, None, UnknownReason.TIMEOUT),
+                seen_host(MX2, 20, UnknownReason.TIMEOUT),
+            ),
+            "not: unseen",
+        ),
         # No host.
         (POLICY, facts(status=MxStatus.ERROR), "not: mx-unknown"),
         (POLICY, facts(status=MxStatus.NULL), "not: no-host"),
@@ -191,11 +263,59 @@ def test_verdicts(policy: ReportedPolicy, found: DomainFacts, expected: str) -> 
     assert say(policy, found) == expected
 
 
+ABSENT = host(MX1, 10, addresses=addresses(MX1), probes=())
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        UnknownReason.TIMEOUT,
+        UnknownReason.REFUSED,
+        UnknownReason.NO_ROUTE,
+        UnknownReason.PORT_BLOCKED,
+        UnknownReason.LIMIT,
+        ProbeOutcome.INJECTED,
+        ProbeOutcome.NO_STARTTLS,
+        ProbeOutcome.TLS_FAILED,
+        None,
+    ],
+)
+@pytest.mark.parametrize(
+    "second",
+    [
+        UnknownReason.BUSY,
+        UnknownReason.TIMEOUT,
+        UnknownReason.LIMIT,
+        UnknownReason.PORT_BLOCKED,
+        ProbeOutcome.NO_STARTTLS,
+    ],
+)
+def test_a_host_off_the_policy_that_nobody_saw_hides_nobody(first: Seen, second: Seen) -> None:
+    best = ABSENT if first is None else seen_host(MX1, 10, first)
+    verdict = judge_probe(ONLY_SECOND, facts(best, seen_host(MX2, 20, second)))
+    assert isinstance(verdict, NotEstablished)
+    is_blocked = UnknownReason.PORT_BLOCKED in (first, second)
+    assert (verdict.gap is Gap.PORT_BLOCKED) is is_blocked
+
+
+def test_only_so_many_hosts_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probeverdict_module, "MAX_HOSTS", 2)
+    assert say(POLICY, three(None, None, None)) == "success"
+    assert say(OTHER, three(*3 * [UnknownReason.BUSY])) == "not: unseen"
+    alike = facts(*(seen_host(name, 10, None) for name in (MX1, MX2, MX3)))
+    assert say(POLICY, alike) == "not: unseen"
+    assert len(see_hosts(alike).hosts) == 3
+
+
 def test_the_failure_says_that_a_probe_found_it_and_nothing_of_a_session() -> None:
     verdict = judge_probe(POLICY, one(P.EXPIRED))
     assert isinstance(verdict, Established)
     assert verdict.failure is not None
     assert "probe" in verdict.failure.additional_information
+    # To the hour, so that all that one look establishes has equal details.
+    assert f"at about {LOOKED_AT:%Y-%m-%d %H}:00 UTC" in verdict.failure.additional_information
+    later = replace(one(P.EXPIRED), looked_at=LOOKED_AT.replace(minute=59))
+    assert judge_probe(POLICY, later) == verdict
     assert verdict.failure.receiving_ip == verdict.failure.sending_mta_ip == ""
     assert verdict.failure.receiving_mx_helo == ""
 
@@ -245,6 +365,12 @@ def test_hosts_beyond_those_that_are_visited_count_as_unseen() -> None:
 def test_without_patterns_nothing_can_be_probed() -> None:
     assert can_probe(POLICY)
     assert not can_probe(replace(POLICY, mx_host_patterns=()))
+    # What an enforced policy is worth, the MTA knows; without its text nobody knows the mode.
+    for lines in ((), ("mode: enforce",), ("mode: none",), ("mx: a",)):
+        assert not can_probe(replace(POLICY, policy_strings=lines))
+        assert judge_probe(replace(POLICY, policy_strings=lines), one(None)) == (
+            NotEstablished(Gap.POLICY_UNKNOWN)
+        )
     assert not can_probe(ReportedPolicy(PolicyType.TLSA, MX1, ("3 1 1 AB",), (MX1,)))
 
 
