@@ -15,7 +15,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from strictmail.core.check.facts import SMTP_PORT, PortState
-from strictmail.core.dnsvalues import RecordType
+from strictmail.net.addresses import address_texts, look_up_addresses
 
 if TYPE_CHECKING:
     from strictmail.checker.settings import CheckSettings
@@ -88,11 +88,7 @@ class Gate:
 
     async def _try(self, canary: str) -> bool | None:
         """Whether a canary takes a connection; None when it has no address."""
-        answers = await asyncio.gather(
-            self._resolver.lookup(canary, RecordType.A),
-            self._resolver.lookup(canary, RecordType.AAAA),
-        )
-        found = [str(record) for answer in answers for record in answer.records]
+        found = address_texts(await look_up_addresses(self._resolver, canary))
         reachable = [one for one in found if self.has_route(canary, one)][:CANARY_ADDRESSES]
         for address in reachable:
             if await self._reach.connects(

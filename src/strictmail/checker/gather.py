@@ -32,7 +32,7 @@ from strictmail.checker.flights import Flights, Kept
 from strictmail.checker.limits import KeyedLimiter
 from strictmail.checker.memo import HeldAnswers
 from strictmail.checker.servers import Delegations
-from strictmail.checker.sheet import FAMILIES, HostSheet, Sheet
+from strictmail.checker.sheet import HostSheet, Sheet
 from strictmail.core.check.facts import (
     KeyType,
     ProbeFacts,
@@ -53,6 +53,7 @@ from strictmail.core.sts.values import FetchFailure
 from strictmail.core.tlsrpt.record import RuaUri, select_tlsrpt, tlsrpt_name
 from strictmail.discovery.mx import discover_mx
 from strictmail.discovery.policy import RecordStatus, look_up_record
+from strictmail.net.addresses import FAMILIES, look_up_addresses
 from strictmail.net.policyprobe import BROWSER_AGENT
 
 if TYPE_CHECKING:
@@ -268,9 +269,7 @@ class _Check:
             return
         if not self._hosts_only:
             self._start(f"TLSRPT record of {host.name}", self._look_at_host_tlsrpt, host)
-        answers = await asyncio.gather(
-            *(self._resolver.lookup(host.name, family) for family in FAMILIES)
-        )
+        answers = await look_up_addresses(self._resolver, host.name)
         for family, answer in zip(FAMILIES, answers, strict=True):
             host.addresses[family] = answer
             for address in map(str, answer.records):
@@ -346,9 +345,7 @@ class _Check:
         sheet.sts_record = await self._resolver.lookup(record_name(self._domain), RecordType.TXT)
         record = await look_up_record(self._resolver, self._domain)
         host = policy_host(self._domain)
-        answers = await asyncio.gather(
-            *(self._resolver.lookup(host, family) for family in FAMILIES)
-        )
+        answers = await look_up_addresses(self._resolver, host)
         sheet.policy_addresses.update(zip(FAMILIES, answers, strict=True))
         if record.status is not RecordStatus.FOUND:
             # RFC 8461 §3.1: without a record nobody fetches; and neither do we.

@@ -19,6 +19,7 @@ from strictmail.core.check.facts import AuthorityFacts, Unknown, UnknownReason
 from strictmail.core.dnsvalues import RecordType, Status
 from strictmail.core.names import parent
 from strictmail.core.sts.fetchrules import is_allowed_address
+from strictmail.net.addresses import look_up_addresses
 from strictmail.store.registrable import registrable_domain
 
 if TYPE_CHECKING:
@@ -153,10 +154,7 @@ class Delegations:
         return [place for places in found for place in places]
 
     async def _addresses_of(self, server: str) -> list[tuple[str, str]]:
-        answers = await asyncio.gather(
-            self._resolver.lookup(server, RecordType.A),
-            self._resolver.lookup(server, RecordType.AAAA),
-        )
+        answers = await look_up_addresses(self._resolver, server)
         settings = self._servers.settings
         places = []
         for answer in answers:

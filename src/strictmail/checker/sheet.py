@@ -25,6 +25,7 @@ from strictmail.core.mxset import MxSet, MxStatus, TlsaState
 from strictmail.core.names import is_address
 from strictmail.core.sts.record import record_name
 from strictmail.core.tlsrpt.record import tlsrpt_name
+from strictmail.net.addresses import FAMILIES
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from strictmail.core.sts.values import FetchedPolicy, FetchFailure
 
 LATE: Final = "the time for the check was over"
-
-FAMILIES: Final = (RecordType.A, RecordType.AAAA)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from strictmail.cli.composition import build_resolver
 from strictmail.core.errors import ConfigError
@@ -192,27 +192,17 @@ class ReporterParts:
             ConfigError: A key or password cannot be used; everything is as before.
             OSError: No DNS socket, or the roots cannot be read; the same.
         """
-        clock = SystemClock()
         settings = build_settings(config)
-        new = build_resolver(config)
-        try:
-            await new.start()
-            await new.probe()
-            mailer = build_mailer(config, new, clock)
-            uploader = build_uploader(config, new, clock)
-            looker = build_looker(config, new, clock)
-        except BaseException:
-            await new.close()
-            raise
+        new = await _open_adapters(config, SystemClock())
         reporter = self.reporter
-        old, self.resolver = self.resolver, new
+        old, self.resolver = self.resolver, new.resolver
         old_mailer = reporter.sender.mailer
-        reporter.maker.resolver = new
+        reporter.maker.resolver = new.resolver
         reporter.maker.settings = reporter.sender.settings = settings
-        reporter.sender.mailer, reporter.sender.uploader = mailer, uploader
+        reporter.sender.mailer, reporter.sender.uploader = new.mailer, new.uploader
         if old_mailer is not None:
             await old_mailer.close()
-        await self.probing.replace(looker)
+        await self.probing.replace(new.looker)
         await old.close()
 
     async def close(self) -> None:
@@ -221,6 +211,35 @@ class ReporterParts:
         await self.probing.close()
         await self.resolver.close()
         self.store.close()
+
+
+class _Adapters(NamedTuple):
+    """What a reporter looks up, sends and looks at hosts with."""
+
+    resolver: DnsResolver
+    mailer: ReportMailer | None
+    uploader: HttpsUploader
+    looker: MxLooker | None
+
+
+async def _open_adapters(config: Config, clock: Clock) -> _Adapters:
+    """Build them on the running loop, all or none.
+
+    Raises:
+        ConfigError: A key or password cannot be used.
+        OSError: No DNS socket can be opened, or the roots cannot be read.
+    """
+    resolver = build_resolver(config)
+    try:
+        await resolver.start()
+        await resolver.probe()
+        mailer = build_mailer(config, resolver, clock)
+        uploader = build_uploader(config, resolver, clock)
+        looker = build_looker(config, resolver, clock)
+    except BaseException:
+        await resolver.close()
+        raise
+    return _Adapters(resolver, mailer, uploader, looker)
 
 
 async def open_reporter(
@@ -242,17 +261,12 @@ async def open_reporter(
     settings = settings or build_settings(config)
     store = SessionStore(config.sessions_path)
     outbox = Outbox(store)
-    resolver = build_resolver(config)
     try:
-        await resolver.start()
-        await resolver.probe()
-        mailer = build_mailer(config, resolver, clock)
-        uploader = build_uploader(config, resolver, clock)
-        looker = build_looker(config, resolver, clock)
+        adapters = await _open_adapters(config, clock)
     except BaseException:
-        await resolver.close()
         store.close()
         raise
+    resolver, mailer, uploader, looker = adapters
     maker = Maker(store, outbox, resolver, clock, rng, settings)
     sender = Sender(outbox, mailer, uploader, settings, clock=clock, rng=rng, events=events)
     probing = Probing(UnverifiedCounts(store), looker, clock=clock, events=events)

@@ -124,12 +124,4 @@ def policy_at(entry: PolicyEntry, when: datetime) -> PolicyInfo | None:
     """
     if when > entry.expires_at:
         return None
-    return PolicyInfo(
-        policy_id=entry.policy_id,
-        mode=entry.policy.mode,
-        max_age=entry.policy.max_age,
-        mx_patterns=entry.policy.mx_patterns,
-        policy_strings=entry.policy.policy_strings,
-        fetched_at=entry.fetched_at,
-        expires_at=entry.expires_at,
-    )
+    return PolicyInfo.of(entry)

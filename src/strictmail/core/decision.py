@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from strictmail.core.sts.lifecycle import PolicyEntry
+
 
 class Level(enum.StrEnum):
     """What a sender has to do; the words are Postfix's where it has one."""
@@ -123,6 +125,20 @@ class PolicyInfo:
     fetched_at: datetime
     expires_at: datetime
     source: str = "cache"
+
+    @classmethod
+    def of(cls, entry: PolicyEntry, source: str = "cache") -> PolicyInfo:
+        """The policy of an entry of the cache."""
+        return cls(
+            policy_id=entry.policy_id,
+            mode=entry.policy.mode,
+            max_age=entry.policy.max_age,
+            mx_patterns=entry.policy.mx_patterns,
+            policy_strings=entry.policy.policy_strings,
+            fetched_at=entry.fetched_at,
+            expires_at=entry.expires_at,
+            source=source,
+        )
 
 
 @dataclass(frozen=True, slots=True)

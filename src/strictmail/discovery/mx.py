@@ -24,6 +24,7 @@ from strictmail.core.dane.base_domain import (
 from strictmail.core.dnsvalues import Answer, Mx, RecordType, Status, Tlsa
 from strictmail.core.mxset import MxHost, MxSet, MxStatus, TlsaState
 from strictmail.core.nexthop import Nexthop, NexthopKind
+from strictmail.net.addresses import look_up_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -187,9 +188,7 @@ class _Host:
         # RFC 7672 §2.2: however many addresses a host has, one set of TLSA records binds all of
         # them (DANE-82).
         # RFC 7672 §2.2.2: addresses are looked up before TLSA records (DANE-20).
-        addresses = await asyncio.gather(
-            self.resolver.lookup(name, RecordType.A), self.resolver.lookup(name, RecordType.AAAA)
-        )
+        addresses = await look_up_addresses(self.resolver, name)
         self._note_addresses(addresses)
         plan = candidates(name, addresses)
         if plan.step is Step.ASK_CNAME:

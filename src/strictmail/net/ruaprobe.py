@@ -33,11 +33,12 @@ import h11
 
 from strictmail import __version__
 from strictmail.core.check.facts import ProbeOutcome, ProbeTarget, RuaFacts, RuaState
-from strictmail.core.dnsvalues import Answer, Mx, RecordType, Status
+from strictmail.core.dnsvalues import Mx, RecordType, Status
 from strictmail.core.errors import DomainSyntaxError
 from strictmail.core.names import is_address, parse_domain
 from strictmail.core.sts.fetchrules import is_allowed_address, read_networks
 from strictmail.core.tagrecord import quote
+from strictmail.net.addresses import address_texts, look_up_addresses
 from strictmail.net.connectto import STRAIGHT, ConnectMap
 from strictmail.net.https import (
     HTTPS_PORT,
@@ -146,8 +147,8 @@ class RuaClient:
         failed = ""
         found: list[tuple[str, str]] = []
         for host in hosts[:MAX_HOSTS]:
-            answers = await self._addresses(host)
-            found += [(host, str(record)) for answer in answers for record in answer.records]
+            answers = await look_up_addresses(self._resolver, host)
+            found += [(host, address) for address in address_texts(answers)]
             failed = failed or next((a.detail for a in answers if not a.status.is_answer), "")
         if not found and failed:
             return _unknown(f"the address lookups of the MX hosts of {domain} failed: {failed}")
@@ -171,11 +172,6 @@ class RuaClient:
             detail = f"{host}: {probe.unknown.detail if probe.unknown else probe.detail}"
         return _unknown(f"no MX host of {domain} could be looked at: {detail}")
 
-    async def _addresses(self, host: str) -> tuple[Answer, Answer]:
-        return await asyncio.gather(
-            self._resolver.lookup(host, RecordType.A), self._resolver.lookup(host, RecordType.AAAA)
-        )
-
     # ---- https ------------------------------------------------------------------------------
 
     async def _look_at_endpoint(self, parts: SplitResult, port: int) -> _Seen:
@@ -183,8 +179,8 @@ class RuaClient:
         found = [host] if is_address(host) else []
         if not found:
             host = parse_domain(host)
-            answers = await self._addresses(host)
-            found = [str(record) for answer in answers for record in answer.records]
+            answers = await look_up_addresses(self._resolver, host)
+            found = address_texts(answers)
             failed = [answer for answer in answers if not answer.status.is_answer]
             if not found and failed:
                 return _unknown(f"an address lookup of {host} failed: {failed[0].detail}")

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 import h11
 
 from strictmail import __version__
-from strictmail.core.dnsvalues import RecordType
 from strictmail.core.sts.fetchrules import is_allowed_address, read_networks
 from strictmail.core.tagrecord import quote
 from strictmail.core.tlsrpt.delivery import OutcomeKind, SendOutcome, judge_http_status
 from strictmail.core.tlsrpt.destination import HTTPS_PORT
+from strictmail.net.addresses import IPV6_FIRST, address_texts, look_up_addresses
 from strictmail.net.connectto import STRAIGHT, ConnectMap
 from strictmail.net.https import (
     MAX_ADDRESSES,
@@ -87,10 +87,8 @@ class HttpsUploader:
         self, destination: Destination, content: bytes, media_type: str
     ) -> SendOutcome:
         host = destination.host
-        answers = await asyncio.gather(
-            self._resolver.lookup(host, RecordType.AAAA), self._resolver.lookup(host, RecordType.A)
-        )
-        found = [str(record) for answer in answers for record in answer.records]
+        answers = await look_up_addresses(self._resolver, host, IPV6_FIRST)
+        found = address_texts(answers)
         if not found:
             failed = [answer for answer in answers if not answer.status.is_answer]
             why = f"address lookup failed: {failed[0].detail}" if failed else "no address"

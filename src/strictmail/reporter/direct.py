@@ -24,13 +24,13 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from strictmail.core.dane.authenticate import authenticate, reference_ids
-from strictmail.core.dnsvalues import RecordType
 from strictmail.core.mxset import MxHost, MxSet, MxStatus, TlsaState
 from strictmail.core.nexthop import Nexthop, NexthopKind
 from strictmail.core.sts.fetchrules import is_allowed_address, read_networks
 from strictmail.core.tlsrequired import TlsWish, read_wish
 from strictmail.core.tlsrpt.delivery import OutcomeKind, SendOutcome
 from strictmail.discovery.mx import discover_mx
+from strictmail.net.addresses import address_texts, look_up_addresses
 from strictmail.net.connectto import STRAIGHT, ConnectMap
 from strictmail.net.mailer import IDLE_SECONDS
 from strictmail.net.smtpclient import SessionEnd, SessionPool, SmtpSession, TlsBroken
@@ -127,7 +127,8 @@ class DirectMailer:
             return _retry(f"the MX lookup of {domain} failed: {mx.detail}")
         outcomes = []
         for host in mx.hosts[:MAX_HOSTS]:
-            for place in (await self._addresses(host.name))[:MAX_HOST_ADDRESSES]:
+            answers = await look_up_addresses(self._resolver, host.name)
+            for place in address_texts(answers)[:MAX_HOST_ADDRESSES]:
                 outcome = await self._try_host(mx, host, place, domain, address, message)
                 if outcome.kind in _FINAL:
                     return outcome
@@ -135,12 +136,6 @@ class DirectMailer:
         # What could be tried again counts more than what was refused.
         tried = [outcome for outcome in outcomes if outcome.kind is OutcomeKind.RETRY]
         return [*tried, *outcomes, _retry(f"no MX host of {domain} has an address")][0]
-
-    async def _addresses(self, host: str) -> list[str]:
-        answers = await asyncio.gather(
-            self._resolver.lookup(host, RecordType.A), self._resolver.lookup(host, RecordType.AAAA)
-        )
-        return [str(record) for answer in answers for record in answer.records]
 
     async def _try_host(
         self, mx: MxSet, host: MxHost, place: str, domain: str, address: str, message: bytes

@@ -355,7 +355,7 @@ class Engine:
         # From here to the answer only the MX set is waited for.
         changes = self._change_count
         override = self._active_override(nexthop.domain)
-        policy = _policy_info(known) if known.entry else None
+        policy = PolicyInfo.of(known.entry, known.source) if known.entry else None
         if known.unreadable and policy is None:
             decision = simple_decision(nexthop.domain, Level.DEFER, "store-unreadable")
             return Ruling(decision, 0.0), False
@@ -928,22 +928,6 @@ class Engine:
         idle = now - self.settings.idle_after
         await self._in_writer(lambda: self.store.prune(now, idle))
         self._wake_writer.set()
-
-
-def _policy_info(known: _Known) -> PolicyInfo | None:
-    entry = known.entry
-    if entry is None:
-        return None
-    return PolicyInfo(
-        policy_id=entry.policy_id,
-        mode=entry.policy.mode,
-        max_age=entry.policy.max_age,
-        mx_patterns=entry.policy.mx_patterns,
-        policy_strings=entry.policy.policy_strings,
-        fetched_at=entry.fetched_at,
-        expires_at=entry.expires_at,
-        source=known.source,
-    )
 
 
 async def _in_time(flight: asyncio.Task[T], seconds: float) -> T | None:

@@ -11,6 +11,7 @@ from strictmail.core.tlsrpt.results import PolicyType, ResultType
 from strictmail.core.tlsrpt.session import FailureDetail, ReportedPolicy
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable
 
 _EPOCH: Final = date(1970, 1, 1)
@@ -98,6 +99,15 @@ def decode_detail(text: str) -> FailureDetail:
     """The same backwards."""
     result_type, *rest = json.loads(text)
     return FailureDetail(ResultType(result_type), *rest)
+
+
+def insert_detail(connection: sqlite3.Connection, policy_id: int, detail: FailureDetail) -> int:
+    """Make the row of a detail, without a count; its id."""
+    insert = "INSERT INTO detail_count (policy_count_id, session_count) VALUES (?, 0)"
+    detail_id = connection.execute(insert, (policy_id,)).lastrowid
+    assert detail_id is not None
+    connection.execute("INSERT INTO detail_text VALUES (?, ?)", (detail_id, encode_detail(detail)))
+    return detail_id
 
 
 def _compact(value: Iterable[object]) -> str:

@@ -40,8 +40,8 @@ from strictmail.store.sessionrows import (
     day_number,
     decode_detail,
     decode_policy,
-    encode_detail,
     encode_policy,
+    insert_detail,
 )
 from strictmail.store.sources import SOURCE_ROWS, add_sources, read_sources
 
@@ -464,10 +464,5 @@ def _add_detail(connection: sqlite3.Connection, row: _KnownPolicy, detail: Failu
     """The id of a detail's row, made without a count if there is none."""
     detail_id = row.details.get(detail)
     if detail_id is None:
-        insert = "INSERT INTO detail_count (policy_count_id, session_count) VALUES (?, 0)"
-        detail_id = connection.execute(insert, (row.row_id,)).lastrowid
-        assert detail_id is not None
-        text = (detail_id, encode_detail(detail))
-        connection.execute("INSERT INTO detail_text VALUES (?, ?)", text)
-        row.details[detail] = detail_id
+        detail_id = row.details[detail] = insert_detail(connection, row.row_id, detail)
     return detail_id

@@ -21,7 +21,7 @@ from strictmail.store.sessionrows import (
     day_number,
     decode_detail,
     decode_policy,
-    encode_detail,
+    insert_detail,
 )
 from strictmail.store.sessions import DayDomain
 from strictmail.store.sources import add_sources
@@ -161,9 +161,6 @@ def _add_detail(
     placed = place_detail(detail, known)
     row_id = known.get(placed)
     if row_id is None:
-        insert = "INSERT INTO detail_count (policy_count_id, session_count) VALUES (?, 0)"
-        row_id = connection.execute(insert, (policy_id,)).lastrowid
-        text = (row_id, encode_detail(placed))
-        connection.execute("INSERT INTO detail_text VALUES (?, ?)", text)
+        row_id = insert_detail(connection, policy_id, placed)
     update = "UPDATE detail_count SET session_count = session_count + ? WHERE id = ?"
     connection.execute(update, (times, row_id))

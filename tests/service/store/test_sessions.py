@@ -35,6 +35,7 @@ from strictmail.core.tlsrpt import counts as counts_module
 from strictmail.core.tlsrpt.counts import Counts, DomainCounts, PolicyCounts
 from strictmail.core.tlsrpt.results import ResultType
 from strictmail.core.tlsrpt.session import FailureDetail, ReportedPolicy, Session, Source
+from strictmail.store import sessionrows
 from strictmail.store import sessions as sessions_module
 from strictmail.store.outbox import Outbox
 from strictmail.store.outbox_rows import Conclusion
@@ -242,7 +243,7 @@ def test_a_batch_that_fails_is_not_counted_in_part(
     batch = counted(success(STS), failure(STS, EXPIRED))
     with monkeypatch.context() as patch:
         patch.setattr(
-            sessions_module,
+            sessionrows,
             "encode_detail",
             lambda _detail: (_ for _ in ()).throw(sqlite3.OperationalError("disk I/O error")),
         )

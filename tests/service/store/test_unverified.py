@@ -300,13 +300,13 @@ ESTABLISH_AND_DIE = textwrap.dedent(
     from datetime import date
     from strictmail.core.tlsrpt.results import ResultType
     from strictmail.core.tlsrpt.session import FailureDetail
-    from strictmail.store import unverified
+    from strictmail.store import sessionrows, unverified
     from strictmail.store.sessions import SessionStore
 
     def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(unverified, sys.argv[2], die)
+    setattr(sessionrows if sys.argv[2] == "encode_detail" else unverified, sys.argv[2], die)
     counts = unverified.UnverifiedCounts(SessionStore(sys.argv[1]))
     day = date.fromisoformat(sys.argv[3])
     ((_, found),) = counts.find(day, day)
